@@ -1,0 +1,164 @@
+package livetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// shared is state of the package because tests of one package, which run in parallel and know nothing of each other,
+// share one Postgres; only their Main knows when the last of them is done.
+var shared sharedPostgres
+
+type sharedPostgres struct {
+	mu        sync.Mutex
+	tried     bool
+	pg        *Postgres
+	err       error
+	databases int
+}
+
+func (s *sharedPostgres) get() (*Postgres, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.tried {
+		s.tried = true
+		s.pg, s.err = StartPostgres("max_connections=200", "synchronous_commit=off")
+	}
+	return s.pg, s.err
+}
+
+func (s *sharedPostgres) newName() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.databases++
+	return fmt.Sprintf("test_%d", s.databases)
+}
+
+func (s *sharedPostgres) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pg == nil {
+		return nil
+	}
+	return s.pg.Close()
+}
+
+// Main runs the tests of a package, stops what they share, and exits. A package whose TestMain does not call it leaves
+// the directory of its shared Postgres behind, though not the server.
+func Main(m *testing.M) {
+	pristine.hold()
+	code := m.Run()
+	if err := errors.Join(shared.close(), pristine.release()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// SharedPostgres returns the one server of this package's tests. Whoever stops it stops it for all: that is what
+// NewPostgres is for.
+func SharedPostgres(tb testing.TB) *Postgres {
+	tb.Helper()
+	pg, err := shared.get()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pg
+}
+
+// Database makes a new, empty database on the shared server for the time of one test, and returns its URL.
+func Database(tb testing.TB) string {
+	tb.Helper()
+	pg := SharedPostgres(tb)
+	name := shared.newName()
+	if err := execute(pg, "CREATE DATABASE "+name); err != nil {
+		tb.Fatalf("create database: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := execute(pg, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			tb.Errorf("drop database: %v", err)
+		}
+	})
+	return pg.URL(name)
+}
+
+func execute(pg *Postgres, sql string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, pg.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// NewPostgres starts a Postgres for one test.
+func NewPostgres(tb testing.TB, settings ...string) *Postgres {
+	tb.Helper()
+	pg, err := StartPostgres(settings...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, pg.Close)
+	return pg
+}
+
+// NewRedis starts a Redis for one test.
+func NewRedis(tb testing.TB, args ...string) *Redis {
+	tb.Helper()
+	r, err := StartRedis(args...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, r.Close)
+	return r
+}
+
+// NewPgBouncer starts a PgBouncer for one test.
+func NewPgBouncer(tb testing.TB, pg *Postgres, poolMode string) *PgBouncer {
+	tb.Helper()
+	b, err := StartPgBouncer(pg, poolMode)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, b.Close)
+	return b
+}
+
+// NewProxy starts a proxy for one test.
+func NewProxy(tb testing.TB, target string) *Proxy {
+	tb.Helper()
+	p, err := StartProxy(target)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(p.Close)
+	return p
+}
+
+func closeAfter(tb testing.TB, closeIt func() error) {
+	tb.Cleanup(func() {
+		if err := closeIt(); err != nil {
+			tb.Error(err)
+		}
+	})
+}
+
+// Eventually asks every few milliseconds until the answer is yes, and fails the test when the time is up.
+func Eventually(tb testing.TB, within time.Duration, what string, ok func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(within); !ok(); time.Sleep(pollInterval) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
