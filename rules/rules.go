@@ -1,0 +1,207 @@
+// Package rules answers one question: which Redis keys does a changed row make stale?
+//
+// A rules file maps a table to key templates. Matching a change against it gives targets: exact keys where every
+// column that a template needs is known, patterns where one is not. What is not known widens; nothing is guessed. The
+// package has no clock, no logger and no connection.
+package rules
+
+import (
+	"iter"
+	"slices"
+)
+
+// The operations of a change, as a rule's "on" names them. Any other text counts as an operation that is not known, and
+// an operation that is not known matches every rule of its table.
+const (
+	Insert   = "insert"
+	Update   = "update"
+	Delete   = "delete"
+	Truncate = "truncate"
+)
+
+// Change is what is known about a write to a table.
+type Change struct {
+	Schema  string   // empty: not known, so every schema matches
+	Table   string   // as the catalog spells it
+	Op      string   // one of the constants above, or anything else for "not known"
+	Changed []string // the columns in which an update changed any of the rows; nil: not known
+	Rows    []Row    // none: any row of the table
+}
+
+// Row is one changed row, as it was and as it is. An image that is nil is one that did not exist; an image of which
+// little is known is not nil, but knows few columns.
+type Row struct{ Old, New Image }
+
+// Image is the state of a row before or after a change.
+type Image interface {
+	// Column gives a column's text, as column::text would. It says null for SQL's NULL, and known only where the
+	// column's value is certain.
+	Column(name string) (text string, null, known bool)
+}
+
+// Reason says why a target is wider than its template; it is empty where it is not.
+type Reason string
+
+// The reasons for which Match widens.
+const (
+	Exact         Reason = ""
+	UnknownColumn Reason = "column"   // the message does not have a column that the template needs
+	UnknownOld    Reason = "old"      // the message does not say what the row was before the update
+	UnknownRows   Reason = "rows"     // the message does not say which rows
+	Truncated     Reason = "truncate" // every row of the table is gone
+)
+
+// Set is a rules file, compiled. It never changes, so any number of goroutines may use it.
+type Set struct {
+	rules  []*rule
+	tables map[string][]*rule // by name alone: most payloads carry no schema
+}
+
+type rule struct {
+	name      string
+	schema    string // empty: the table in every schema
+	table     string
+	on        []string // empty: all
+	changed   []string // empty: every update counts
+	templates []*template
+}
+
+// Table is a table that the rules name.
+type Table struct {
+	Schema string // empty: the table of that name in every schema
+	Name   string
+}
+
+// Tables lists the tables that the rules name, each once, in the order of the file.
+func (s *Set) Tables() []Table {
+	var tables []Table
+	for _, r := range s.rules {
+		if t := (Table{r.schema, r.table}); !slices.Contains(tables, t) {
+			tables = append(tables, t)
+		}
+	}
+	return tables
+}
+
+// Columns lists the columns that the rules of a table use, in templates and in "changed", each once, and says whether
+// any rule names the table at all. An empty schema is one that is not known.
+func (s *Set) Columns(schema, name string) (columns []string, ok bool) {
+	for _, r := range s.tables[name] {
+		if !r.inSchema(schema) {
+			continue
+		}
+		ok = true
+		for c := range r.columns {
+			if !slices.Contains(columns, c) {
+				columns = append(columns, c)
+			}
+		}
+	}
+	return columns, ok
+}
+
+// columns yields the columns that the rule uses, some more than once.
+func (r *rule) columns(yield func(string) bool) {
+	for _, c := range r.changed {
+		if !yield(c) {
+			return
+		}
+	}
+	for _, t := range r.templates {
+		for _, p := range t.parts {
+			if p.kind == column && !yield(p.text) {
+				return
+			}
+		}
+	}
+}
+
+// Match gives the targets of a change, with the reason where one is wider than its template. The same target may come
+// more than once, since what waits for Redis is a set.
+func (s *Set) Match(c Change) iter.Seq2[Target, Reason] {
+	return func(yield func(Target, Reason) bool) {
+		for _, r := range s.tables[c.Table] {
+			if r.inSchema(c.Schema) && r.wants(c.Op) && !r.match(c, yield) {
+				return
+			}
+		}
+	}
+}
+
+// Sweep gives the targets of a gap: every key that the rules could have produced.
+func (s *Set) Sweep() []Target {
+	var targets []Target
+	for _, r := range s.rules {
+		for _, t := range r.templates {
+			targets = append(targets, t.wide)
+		}
+	}
+	return targets
+}
+
+// match yields the rule's targets, and reports whether to go on.
+func (r *rule) match(c Change, yield func(Target, Reason) bool) bool {
+	if c.Op == Truncate { // whatever rows a message names, all of them are gone
+		return r.matchAny(Truncated, yield)
+	}
+	if len(c.Rows) == 0 {
+		return r.unchanged(c, Row{}) || r.matchAny(UnknownRows, yield)
+	}
+	for _, row := range c.Rows {
+		if r.unchanged(c, row) {
+			continue
+		}
+		for _, t := range r.templates {
+			if !t.match(row, yield) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (r *rule) matchAny(why Reason, yield func(Target, Reason) bool) bool {
+	for _, t := range r.templates {
+		reason := why
+		if !t.hasColumns() {
+			reason = Exact
+		}
+		if !yield(t.wide, reason) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *rule) inSchema(schema string) bool {
+	return r.schema == "" || schema == "" || r.schema == schema
+}
+
+func (r *rule) wants(op string) bool {
+	switch op {
+	case Insert, Update, Delete, Truncate:
+		return len(r.on) == 0 || slices.Contains(r.on, op)
+	}
+	return true
+}
+
+// unchanged reports whether an update is known to have left every column of the rule's "changed" as it was.
+func (r *rule) unchanged(c Change, row Row) bool {
+	if c.Op != Update || len(r.changed) == 0 {
+		return false
+	}
+	for _, column := range r.changed {
+		if c.Changed != nil && !slices.Contains(c.Changed, column) {
+			continue
+		}
+		if row.Old == nil || row.New == nil {
+			return false
+		}
+		old, oldNull, oldKnown := row.Old.Column(column)
+		now, nowNull, nowKnown := row.New.Column(column)
+		if !oldKnown || !nowKnown || old != now || oldNull != nowNull {
+			return false
+		}
+	}
+	return true
+}
