@@ -1,0 +1,195 @@
+// Package pgnotify answers two questions: what did Postgres say has changed, and did we hear all of it?
+//
+// It listens on notification channels, decodes the payloads of the tcn extension and of JSON triggers into changes, and
+// reports a gap whenever a change may have been missed. A change is an address, not a message: it says which rows are no
+// longer what they were, never what they are.
+package pgnotify
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The operations of a change.
+const (
+	Insert   = "insert"
+	Update   = "update"
+	Delete   = "delete"
+	Truncate = "truncate"
+	Unknown  = "unknown" // the message does not say
+)
+
+// Source is the format in which a change came.
+type Source string
+
+// The sources: the payloads of the contrib module tcn, and JSON.
+const (
+	TCN    Source = "tcn"
+	Events Source = "events"
+)
+
+// Change is a write to a table, as far as a message tells.
+type Change struct {
+	Schema  string // empty: the message does not say
+	Table   string
+	Op      string
+	Source  Source
+	Changed []string // the columns in which an update changed any of the rows; nil: not known
+	Rows    []Row    // none: any row of the table
+}
+
+// Row is one changed row, as it was and as it is. An image that is nil did not exist or, for tcn's updates, is the same
+// as the other as far as is known; one that is not nil may still lack columns.
+type Row struct{ Old, New Image }
+
+// Image is a state of a row: the columns of which the text is certain.
+type Image []Column
+
+// Column is a column's text, as column::text gives it.
+type Column struct {
+	Name, Text string
+	Null       bool
+}
+
+// Column looks a column up by name; known is false for one that the image lacks.
+func (i Image) Column(name string) (text string, null, known bool) {
+	for _, c := range i {
+		if c.Name == name {
+			return c.Text, c.Null, true
+		}
+	}
+	return "", false, false
+}
+
+// set gives the image with the column in it; of a column that comes twice the last counts.
+func (i Image) set(c Column) Image {
+	if n := slices.IndexFunc(i, func(have Column) bool { return have.Name == c.Name }); n >= 0 {
+		i[n] = c
+		return i
+	}
+	return append(i, c)
+}
+
+// Unreadable is a payload that could not be read. Where the name of its table could be, the change that comes with it
+// is "any row of that table".
+type Unreadable struct {
+	Reason string // a few fixed words, fit for a metric: syntax, rows, foreign
+	Detail string // what is wrong and at which byte
+}
+
+func (u *Unreadable) Error() string { return u.Detail }
+
+func unreadable(reason, format string, args ...any) *Unreadable {
+	return &Unreadable{reason, fmt.Sprintf(format, args...)}
+}
+
+// Decoder turns payloads into changes.
+type Decoder struct {
+	// Columns lists the columns that matter of a table, and says whether the table itself matters. An empty schema is one
+	// that is not known.
+	Columns func(schema, table string) (columns []string, ok bool)
+	// Catalog is what the database says of the tables; nil where it was not asked. Without it no primary key, no
+	// partition and no type is known, and every text is taken as it stands.
+	Catalog *Catalog
+}
+
+// Decode reads a payload and gives the change that it means to each table that it concerns: one, or none where no table
+// of the rules is concerned, or several where a table inherits from several.
+//
+// It reports false for known if the catalog does not have the payload's table, which may be a new partition; the
+// changes are then what the payload says by itself. An error is an *Unreadable, and may come with a change.
+func (d Decoder) Decode(source Source, payload string) (changes []Change, known bool, err error) {
+	var c Change
+	f := &feed{}
+	find := func(schema, table string) *feed {
+		f, known = d.feed(schema, table)
+		return f
+	}
+	if source == TCN {
+		c, err = decodeTCN(payload, find)
+	} else {
+		c, err = decodeEvent(payload, find)
+	}
+	c.Source = source
+	if c.Table == "" {
+		return nil, true, err
+	}
+	changes = make([]Change, len(f.tables))
+	for i, t := range f.tables {
+		changes[i] = c
+		changes[i].Schema, changes[i].Table = t.schema, t.name
+	}
+	return changes, known, err
+}
+
+// feed says what a message from a table means.
+type feed struct {
+	tables  []ref    // the tables of the rules that it concerns: itself, or those of which it is a part
+	columns []column // the columns that their rules need
+	key     []string // the primary key; nil: not known
+}
+
+// ref names a table; an empty schema is one that is not known.
+type ref struct{ schema, name string }
+
+func (r ref) String() string {
+	if r.schema == "" {
+		return r.name
+	}
+	return r.schema + "." + r.name
+}
+
+type column struct {
+	name string
+	text textKind
+}
+
+// textKind says how the text of a column in a payload relates to column::text.
+type textKind uint8
+
+const (
+	asIs      textKind = iota
+	booleans           // tcn writes t and f
+	padded             // character(n): column::text has no blanks at the end
+	dates              // tcn's depend on the session's DateStyle, JSON's do not
+	ambiguous          // depends on the session that wrote it, or on the channel
+	documents          // so does that of JSON, where even null may be a value
+)
+
+func (d Decoder) feed(schema, table string) (f *feed, known bool) {
+	if d.Catalog != nil {
+		if f := d.Catalog.feeds[ref{schema, table}]; f != nil {
+			return f, true
+		}
+	}
+	f = &feed{}
+	names, ok := d.Columns(schema, table)
+	if ok {
+		f.tables = []ref{{schema, table}}
+	}
+	for _, name := range names {
+		f.columns = append(f.columns, column{name: name})
+	}
+	return f, d.Catalog == nil
+}
+
+// add puts a column that a payload holds into an image, if its text there is certain. Where it came before, it is this
+// one that counts.
+func (c column) add(image Image, source Source, text string, null bool) Image {
+	switch {
+	case c.text == documents:
+		return image.without(c.name)
+	case null:
+		text = ""
+	case c.text == ambiguous, c.text == dates && source == TCN:
+		return image.without(c.name)
+	case c.text == padded:
+		text = strings.TrimRight(text, " ")
+	case c.text == booleans && text == "t":
+		text = "true"
+	case c.text == booleans && text == "f":
+		text = "false"
+	}
+	return image.set(Column{c.name, text, null})
+}

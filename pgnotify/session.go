@@ -1,0 +1,380 @@
+package pgnotify
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+)
+
+// The errors for which a session ends though the server answers.
+var (
+	ErrPooler  = errors.New("a connection pooler stands before Postgres, and notifications get lost in it: connect to Postgres itself")
+	ErrDeaf    = errors.New("a notification that was sent does not come back: the link is dead, or a pooler gives it to another connection")
+	ErrStandby = errors.New("the server is in recovery, and a standby cannot LISTEN: connect to the primary")
+	ErrSilent  = errors.New("the server does not answer: the link is dead, or the server hangs")
+)
+
+// catalogPause is the least time between two readings of the catalog in one session.
+const catalogPause = 10 * time.Second
+
+// session is one connection, from LISTEN to its end. All of it runs on one goroutine.
+type session struct {
+	*Listener
+	handler Handler
+	gap     string // why there is a gap before this session
+	heard   bool   // the session got as far as to hear everything
+
+	conn    *pgconn.PgConn
+	decoder Decoder
+	waiting waiting // messages that wait for the catalog
+	read    time.Time
+	reading bool // the catalog is being read
+
+	canary   string // the channel of this session's canaries
+	position uint64 // of the latest canary that came back
+	held     uint64 // the position when the first message that waits, or is about to be taken, came
+	sent     map[string]time.Time
+	quiet    bool // nothing has come since the last heartbeat
+
+	alarm    *time.Timer // ends a query; nil while none runs
+	patience time.Duration
+	came     int // notifications so far
+
+	unsaid   int       // unreadable messages that were not logged
+	saidLast time.Time // when one was
+}
+
+func (s *session) run(ctx context.Context) error {
+	s.canary = "pgevict_canary_" + strings.ToLower(rand.Text())
+	s.sent = map[string]time.Time{}
+	conn, err := s.connect(ctx, true)
+	if err != nil {
+		return err
+	}
+	s.conn = conn
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx) // the session is over either way
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = s.wake(time.Unix(1, 0)) }) // ends a wait for a notification
+	defer stop()
+
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	s.heard = true
+	s.Observer.Connected(true)
+	s.Log.Info("listening to Postgres", zap.Uint32("pid", conn.PID()), zap.String("gap", s.gap))
+	s.handler.Gap(s.gap)
+	for {
+		if err := s.beat(ctx); err != nil {
+			return err
+		}
+		if err := s.hear(ctx, time.Now().Add(s.Heartbeat), nil); err != nil {
+			return err
+		}
+	}
+}
+
+// connect opens a connection; the one that listens hands each notification over as it is read, so that none piles up
+// here.
+func (s *session) connect(ctx context.Context, listens bool) (*pgconn.PgConn, error) {
+	config, err := s.Config()
+	if err != nil {
+		return nil, err
+	}
+	if listens {
+		config = config.Copy()
+		config.OnNotification = s.notification
+	}
+	return Connect(ctx, config, s.slow())
+}
+
+// slow is the patience with what takes more than a moment.
+func (s *session) slow() time.Duration { return max(2*s.Heartbeat, 2*time.Second) }
+
+// start listens, and makes sure that what is sent is heard.
+func (s *session) start(ctx context.Context) error {
+	if err := s.patiently(ctx, s.slow(), s.listenToAll); err != nil {
+		return err
+	}
+	// A canary from the listening connection itself proves nothing behind a pooler, so the first is another's.
+	const first = "first"
+	s.sent[first] = time.Now()
+	slow, cancel := context.WithTimeout(ctx, s.slow())
+	defer cancel()
+	if err := s.sendFromElsewhere(slow, first); err != nil {
+		return err
+	}
+	arrived := func() bool { _, away := s.sent[first]; return !away }
+	for !arrived() { // it may be behind many messages
+		s.quiet = true
+		if err := s.hear(ctx, time.Now().Add(s.Heartbeat), arrived); err != nil {
+			return err
+		}
+		if s.quiet {
+			return ErrDeaf
+		}
+	}
+	return nil
+}
+
+// patiently runs queries on the listening connection. Their answers may be behind any number of notifications, so they
+// may take long, but not without anything coming.
+func (s *session) patiently(ctx context.Context, patience time.Duration, query func(context.Context) error) error {
+	ctxQuery, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.patience, s.alarm = patience, time.AfterFunc(patience, cancel)
+	defer func() {
+		s.alarm.Stop()
+		s.alarm = nil
+	}()
+	err := query(ctxQuery)
+	if err != nil && ctxQuery.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w (%w)", ErrSilent, err)
+	}
+	return err
+}
+
+// listenToAll looks at the server, listens to all channels and reads the catalog.
+func (s *session) listenToAll(ctx context.Context) error {
+	// The session's own commits need no flush, and no server setting may end it for being idle.
+	rows, err := query(ctx, s.conn, `
+		SELECT pg_backend_pid(), pg_is_in_recovery(),
+		       (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'idle_session_timeout'),
+		       set_config('synchronous_commit', 'off', false)`)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at the server: %w", err)
+	case rows[0][1] == "t":
+		return ErrStandby
+	case rows[0][0] != strconv.FormatUint(uint64(s.conn.PID()), 10):
+		return ErrPooler
+	}
+	for channel := range s.Channels {
+		if err := s.listen(ctx, channel); err != nil {
+			return err
+		}
+	}
+	if err := s.listen(ctx, s.canary); err != nil {
+		return err
+	}
+	return s.readCatalog(ctx)
+}
+
+func (s *session) listen(ctx context.Context, channel string) error {
+	if _, err := query(ctx, s.conn, "LISTEN "+identifier(channel)); err != nil {
+		return fmt.Errorf("listen %q: %w", channel, err)
+	}
+	return nil
+}
+
+func (s *session) sendFromElsewhere(ctx context.Context, canary string) error {
+	conn, err := s.connect(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if _, err := query(ctx, conn, "SELECT pg_notify($1, $2)", s.canary, canary); err != nil {
+		return fmt.Errorf("send a canary: %w", err)
+	}
+	return nil
+}
+
+// beat sends a canary, or finds that the last one is lost. While messages keep coming a canary may be behind them.
+func (s *session) beat(ctx context.Context) error {
+	if len(s.sent) > 0 {
+		if s.quiet {
+			return ErrDeaf
+		}
+		s.quiet = true
+		return nil
+	}
+	s.quiet = true
+	now := time.Now()
+	id := strconv.FormatInt(now.UnixNano(), 36)
+	s.sent[id] = now
+	return s.patiently(ctx, s.Heartbeat, func(ctx context.Context) error {
+		rows, err := query(ctx, s.conn, `
+			SELECT pg_notification_queue_usage(),
+			       pg_notify($1, $2 || ' ' || pg_snapshot_xmin(pg_current_snapshot())::text)`, s.canary, id)
+		if err != nil {
+			return fmt.Errorf("send a canary: %w", err)
+		}
+		if usage, err := strconv.ParseFloat(rows[0][0], 64); err == nil {
+			s.Observer.QueueUsage(usage)
+		}
+		return nil
+	})
+}
+
+// hear reads notifications until the deadline, or until enough says so. It reads the catalog anew when that is due.
+func (s *session) hear(ctx context.Context, until time.Time, enough func() bool) error {
+	for {
+		wake := until
+		if again := s.read.Add(catalogPause); s.waiting.any() && again.Before(wake) {
+			wake = again
+		}
+		if err := s.hearUntil(ctx, wake, enough); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if s.waiting.any() && time.Since(s.read) >= catalogPause {
+			if err := s.patiently(ctx, s.slow(), s.readCatalog); err != nil {
+				return err
+			}
+		}
+		if !time.Now().Before(until) || (enough != nil && enough()) {
+			return nil
+		}
+	}
+}
+
+// hearUntil reads notifications until the deadline, until enough says so or until a message needs a catalog that may be
+// read now.
+func (s *session) hearUntil(ctx context.Context, until time.Time, enough func() bool) error {
+	if err := s.wake(until); err != nil {
+		return err
+	}
+	defer func() { _ = s.wake(time.Time{}) }() // queries have deadlines of their own
+	for n := 1; ; n++ {
+		if ctx.Err() != nil || enough != nil && enough() || s.waiting.any() && time.Since(s.read) >= catalogPause {
+			return nil
+		}
+		// The deadline stands on the socket, since a context with a deadline costs pgx more than the reading itself. It
+		// is not noticed while messages come from a full buffer.
+		if n%256 == 0 && time.Now().After(until) {
+			return nil
+		}
+		if err := s.conn.WaitForNotification(context.Background()); err != nil {
+			if !pgconn.Timeout(err) {
+				return fmt.Errorf("wait for a notification: %w", err)
+			}
+			return nil //nolint:nilerr // the deadline is what was waited for
+		}
+	}
+}
+
+// wake ends the wait for a notification at the given time.
+func (s *session) wake(at time.Time) error { return s.conn.Conn().SetReadDeadline(at) }
+
+// notification takes one message, in the middle of reading the connection, which it cannot use.
+func (s *session) notification(_ *pgconn.PgConn, n *pgconn.Notification) {
+	s.quiet = false
+	s.came++
+	if s.alarm != nil && s.came%64 == 0 {
+		s.alarm.Reset(s.patience)
+	}
+	if n.Channel == s.canary {
+		s.canaryBack(n.Payload)
+		return
+	}
+	if source, ok := s.Channels[n.Channel]; ok {
+		s.message(message{source, n.Payload}, false)
+	}
+}
+
+func (s *session) canaryBack(payload string) {
+	id, position, _ := strings.Cut(payload, " ")
+	sent, ok := s.sent[id]
+	if !ok {
+		return // anybody may send on any channel
+	}
+	delete(s.sent, id)
+	if position == "" {
+		return // the first, which only shows that the session hears
+	}
+	s.position, _ = strconv.ParseUint(position, 10, 64)
+	mark := Mark{Position: s.position, Sent: sent}
+	if s.reading || s.waiting.any() {
+		mark.Position = s.held // what waits for the catalog has not been handed over
+	}
+	s.handler.Mark(mark)
+}
+
+// message decodes a message and hands its changes over, or keeps it if the catalog must be read first.
+func (s *session) message(m message, final bool) {
+	if s.decoder.Catalog == nil {
+		s.keep(m)
+		return
+	}
+	changes, known, err := s.decoder.Decode(m.source, m.payload)
+	if !known && !final {
+		s.keep(m)
+		return
+	}
+	if err != nil {
+		s.unreadable(m, err)
+	}
+	for _, c := range changes {
+		s.handler.Change(c)
+	}
+}
+
+func (s *session) keep(m message) {
+	if !s.reading && !s.waiting.any() {
+		s.held = s.position
+	}
+	s.waiting.add(m)
+}
+
+// readCatalog reads the catalog, and then the messages that waited for it. Those that come meanwhile may have to wait
+// again, since their table may be newer than what was read.
+func (s *session) readCatalog(ctx context.Context) error {
+	s.read = time.Now()
+	if !s.waiting.any() {
+		s.held = s.position
+	}
+	messages, lost := s.waiting.take()
+	s.reading = true
+	defer func() { s.reading = false }()
+	catalog, err := LoadCatalog(ctx, s.conn, s.Tables, s.Columns)
+	if err != nil {
+		return err
+	}
+	before := s.decoder.Catalog
+	s.decoder = Decoder{Columns: s.Columns, Catalog: catalog}
+	meanwhile, lostNow := s.waiting.take()
+	if lost || lostNow || before != nil && !before.agrees(catalog) {
+		s.handler.Gap(GapCatalog)
+	}
+	for _, m := range messages {
+		s.message(m, true)
+	}
+	for _, m := range meanwhile {
+		s.message(m, false)
+	}
+	return nil
+}
+
+// unreadable counts a message that could not be read, and logs one in ten seconds.
+func (s *session) unreadable(m message, err error) {
+	reason := "syntax"
+	var u *Unreadable
+	if errors.As(err, &u) {
+		reason = u.Reason
+	}
+	s.Observer.Unreadable(m.source, reason)
+	s.unsaid++
+	if time.Since(s.saidLast) < 10*time.Second {
+		return
+	}
+	const most = 100
+	head := m.payload
+	if len(head) > most {
+		head = head[:most] + "…"
+	}
+	s.Log.Warn("unreadable notification", zap.String("source", string(m.source)), zap.Error(err),
+		zap.String("payload", strings.ToValidUTF8(head, "\uFFFD")), zap.Int("since_last_said", s.unsaid))
+	s.unsaid, s.saidLast = 0, time.Now()
+}
