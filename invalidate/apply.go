@@ -1,0 +1,185 @@
+package invalidate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"pgevict/rules"
+)
+
+// The keys of one UNLINK, and the UNLINKs of one pipeline, are bounded, so that no other client waits long behind them.
+const (
+	keysPerCommand      = 512
+	commandsPerPipeline = 8
+)
+
+// command deletes keys of one template, or of one pattern.
+type command struct {
+	rule    string
+	keys    []string
+	targets []rules.Target // that the keys are, or the pattern that matches them
+	reply   *redis.IntCmd
+}
+
+// flush deletes the keys that wait, in as few round trips as they allow, and writes the position behind the last.
+func (q *Queue) flush(ctx context.Context) error {
+	q.mu.Lock()
+	targets, sweep := q.keys.take()
+	markDue := q.markDue
+	q.markDue = false
+	q.mu.Unlock()
+
+	refused, err := q.unlinkTargets(ctx, targets, markDue)
+
+	if err == nil {
+		for t := range refused {
+			delete(targets, t)
+		}
+		q.applied(targets, sweep)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.refusing && markDue { // what has just been written may count what was refused right before it
+		q.markDue = true
+	}
+	if err != nil {
+		q.putBack(&q.keys, targets, sweep)
+		return err
+	}
+	q.delay(refused, retryAfter, q.keys.flying)
+	q.keys.landed()
+	q.delay(targets, q.AgainAfter, since{})
+	return nil
+}
+
+// applied takes note of targets that Redis has forgotten, and leaves those that it is to forget once more.
+func (q *Queue) applied(targets map[rules.Target]time.Duration, sweep bool) {
+	now := time.Since(q.epoch)
+	for t, added := range targets {
+		if added == 0 {
+			delete(targets, t)
+			continue
+		}
+		q.Observer.Applied(now - added)
+		targets[t] = 0
+	}
+	if q.AgainAfter == 0 {
+		clear(targets)
+	}
+	if sweep {
+		q.Observer.Swept()
+	}
+}
+
+// unlinkTargets deletes keys, and gives those that Redis refused while it took others. After an error all are to be
+// tried again.
+func (q *Queue) unlinkTargets(ctx context.Context, targets map[rules.Target]time.Duration, markDue bool) (map[rules.Target]time.Duration, error) {
+	commands := commandsFor(targets)
+	refused := map[rules.Target]time.Duration{}
+	var refusal error
+	var written func(ahead bool)
+	for done := false; !done; {
+		n := min(len(commands), commandsPerPipeline)
+		chunk := commands[:n]
+		commands = commands[n:]
+		done = len(commands) == 0
+		err := q.unlink(ctx, chunk, func(pipe redis.Pipeliner) {
+			if markDue && done {
+				written = q.writePosition(ctx, pipe, q.refusing || len(refused) > 0)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range chunk {
+			if err := c.refusal(); err != nil {
+				refusal = err
+				for _, t := range c.targets {
+					refused[t] = targets[t]
+				}
+			}
+		}
+	}
+	q.refusing = len(refused) > 0
+	if written != nil {
+		written(q.refusing)
+	}
+	if refusal != nil && len(refused) == len(targets) {
+		return nil, refusal
+	}
+	if refusal != nil {
+		q.failed(refusal)
+	}
+	return refused, nil
+}
+
+// unlink sends commands in one pipeline, followed by what more adds, and counts the keys that are gone. An error means
+// that Redis did not answer; what it answered to each command is in its reply.
+func (q *Queue) unlink(ctx context.Context, commands []command, more func(redis.Pipeliner)) error {
+	pipe := q.rdb.Pipeline()
+	for i, c := range commands {
+		if q.DryRun {
+			q.Log.Info("dry run: would delete", zap.String("rule", c.rule), zap.Strings("keys", c.keys))
+			commands[i].reply = pipe.Exists(ctx, c.keys...)
+		} else {
+			commands[i].reply = pipe.Unlink(ctx, c.keys...)
+		}
+	}
+	more(pipe)
+	if pipe.Len() == 0 {
+		return nil
+	}
+	replies, err := pipe.Exec(ctx)
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		q.answered()
+	case !isReply(err), !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil }):
+		return err // an error of the handshake looks like a reply, but no command has it
+	}
+	for _, c := range commands {
+		if gone := c.reply.Val(); gone > 0 && !q.DryRun {
+			q.Observer.Evicted(c.rule, gone)
+		}
+	}
+	return nil
+}
+
+// refusal is what Redis had against the command, if anything.
+func (c command) refusal() error {
+	if err := c.reply.Err(); err != nil {
+		return fmt.Errorf("delete keys of the rule %q: %w", c.rule, err)
+	}
+	return nil
+}
+
+// commandsFor groups keys by template: the number of keys that a reply counts is that of one rule, and where Redis'
+// access rules forget one template, those that they allow are not refused with it.
+func commandsFor(targets map[rules.Target]time.Duration) []command {
+	open := map[rules.Target]*command{}
+	var commands []command
+	for t := range targets {
+		c := open[t.Widen()]
+		if c == nil {
+			c = &command{rule: t.Rule()}
+			open[t.Widen()] = c
+		}
+		c.keys = append(c.keys, t.Key)
+		c.targets = append(c.targets, t)
+		if len(c.keys) == keysPerCommand {
+			commands = append(commands, *c)
+			*c = command{rule: c.rule}
+		}
+	}
+	for _, c := range open {
+		if len(c.keys) > 0 {
+			commands = append(commands, *c)
+		}
+	}
+	return commands
+}
