@@ -84,7 +84,7 @@ func unreadable(reason, format string, args ...any) *Unreadable {
 	return &Unreadable{reason, fmt.Sprintf(format, args...)}
 }
 
-// Decoder turns payloads into changes.
+// Decoder turns payloads into changes. It is for one goroutine.
 type Decoder struct {
 	// Columns lists the columns that matter of a table, and says whether the table itself matters. An empty schema is one
 	// that is not known.
@@ -92,35 +92,49 @@ type Decoder struct {
 	// Catalog is what the database says of the tables; nil where it was not asked. Without it no primary key, no
 	// partition and no type is known, and every text is taken as it stands.
 	Catalog *Catalog
+
+	// Of the payload being read: what a message from its table means, and whether the catalog has that table.
+	feed  *feed
+	known bool
+	// Room for the changes of one payload, since they come by the million.
+	changes []Change
+	rows    []Row
+	columns []Column
 }
 
 // Decode reads a payload and gives the change that it means to each table that it concerns: one, or none where no table
-// of the rules is concerned, or several where a table inherits from several.
+// of the rules is concerned, or several where a table inherits from several. They are valid until the next call.
 //
 // It reports false for known if the catalog does not have the payload's table, which may be a new partition; the
 // changes are then what the payload says by itself. An error is an *Unreadable, and may come with a change.
-func (d Decoder) Decode(source Source, payload string) (changes []Change, known bool, err error) {
+func (d *Decoder) Decode(source Source, payload string) (changes []Change, known bool, err error) {
+	d.changes, d.rows, d.columns = d.changes[:0], d.rows[:0], d.columns[:0]
 	var c Change
-	f := &feed{}
-	find := func(schema, table string) *feed {
-		f, known = d.feed(schema, table)
-		return f
-	}
 	if source == TCN {
-		c, err = decodeTCN(payload, find)
+		c, err = d.decodeTCN(payload)
 	} else {
-		c, err = decodeEvent(payload, find)
+		c, err = d.decodeEvent(payload)
 	}
-	c.Source = source
 	if c.Table == "" {
 		return nil, true, err
 	}
-	changes = make([]Change, len(f.tables))
-	for i, t := range f.tables {
-		changes[i] = c
-		changes[i].Schema, changes[i].Table = t.schema, t.name
+	c.Source = source
+	for _, t := range d.feed.tables {
+		c.Schema, c.Table = t.schema, t.name
+		d.changes = append(d.changes, c)
 	}
-	return changes, known, err
+	return d.changes, d.known, err
+}
+
+// image gives an empty image with room for the columns that matter.
+func (d *Decoder) image() Image {
+	n := len(d.feed.columns)
+	if cap(d.columns)-len(d.columns) < n {
+		d.columns = make([]Column, 0, max(2*cap(d.columns), n)) // images keep what they have of the old room
+	}
+	start := len(d.columns)
+	d.columns = d.columns[:start+n]
+	return d.columns[start : start : start+n]
 }
 
 // feed says what a message from a table means.
@@ -157,21 +171,22 @@ const (
 	documents          // so does that of JSON, where even null may be a value
 )
 
-func (d Decoder) feed(schema, table string) (f *feed, known bool) {
+// find sets what a message from the table means.
+func (d *Decoder) find(schema, table string) {
 	if d.Catalog != nil {
 		if f := d.Catalog.feeds[ref{schema, table}]; f != nil {
-			return f, true
+			d.feed, d.known = f, true
+			return
 		}
 	}
-	f = &feed{}
+	d.feed, d.known = &feed{}, d.Catalog == nil
 	names, ok := d.Columns(schema, table)
 	if ok {
-		f.tables = []ref{{schema, table}}
+		d.feed.tables = []ref{{schema, table}}
 	}
 	for _, name := range names {
-		f.columns = append(f.columns, column{name: name})
+		d.feed.columns = append(d.feed.columns, column{name: name})
 	}
-	return f, d.Catalog == nil
 }
 
 // add puts a column that a payload holds into an image, if its text there is certain. Where it came before, it is this

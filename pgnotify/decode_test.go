@@ -21,7 +21,7 @@ func anything(names ...string) func(schema, table string) ([]string, bool) {
 // decode decodes a payload without a catalog, and gives its change and the reason why it could not be read in words.
 func decode(t *testing.T, source pgnotify.Source, payload string, names ...string) (change, reason string) {
 	t.Helper()
-	changes, known, err := pgnotify.Decoder{Columns: anything(names...)}.Decode(source, payload)
+	changes, known, err := (&pgnotify.Decoder{Columns: anything(names...)}).Decode(source, payload)
 	if !known {
 		t.Error("a table is unknown to a catalog that is not there")
 	}
@@ -160,7 +160,7 @@ func TestCapturedEvents(t *testing.T) {
 		for name := range w.Data {
 			names = append(names, name)
 		}
-		changes, _, err := pgnotify.Decoder{Columns: anything(names...)}.Decode(pgnotify.Events, payload)
+		changes, _, err := (&pgnotify.Decoder{Columns: anything(names...)}).Decode(pgnotify.Events, payload)
 		if err != nil || len(changes) != 1 || len(changes[0].Rows) != 1 {
 			t.Fatalf("%s: %v, %v", meaning, changes, err)
 		}
@@ -252,7 +252,7 @@ func TestColumnsThatNoRuleNamesAreNotKept(t *testing.T) {
 	t.Parallel()
 	c := columns{"other": {"id"}}
 	for source, payload := range map[pgnotify.Source]string{pgnotify.TCN: `"t",I,"id"='1'`, pgnotify.Events: `{"table":"t"}`} {
-		changes, known, err := pgnotify.Decoder{Columns: c.ask}.Decode(source, payload)
+		changes, known, err := (&pgnotify.Decoder{Columns: c.ask}).Decode(source, payload)
 		if len(changes) != 0 || !known || err != nil {
 			t.Errorf("%v %v %v", changes, known, err)
 		}

@@ -2,19 +2,33 @@ package pgnotify
 
 // event is a JSON payload while it is read: this and any superset of it.
 type event struct {
+	*Decoder
+	about
+	op        string
+	changed   []string
+	data, old images
+}
+
+// about says how to read a row.
+type about struct {
 	schema, table string
-	op            string
 	pinned        bool
-	changed       []string
-	data, old     jsonValue // as they stand; kind 0 where the member is missing
+}
+
+// images is the value of a member that holds a row, or a list of rows.
+type images struct {
+	start  int  // where the value begins
+	about       // what was known when it was read
+	shaped bool // it is a row, a list of rows, or null
+	of     []Image
 }
 
 var eventOps = map[string]string{"INSERT": Insert, "UPDATE": Update, "DELETE": Delete, "TRUNCATE": Truncate}
 
-// decodeEvent reads a JSON payload. Member names are matched exactly, and of a repeated member the last counts. The rows
-// are read once the table is known, since that says which columns matter.
-func decodeEvent(payload string, find func(schema, table string) *feed) (Change, error) {
-	e := event{op: Unknown}
+// decodeEvent reads a JSON payload. Member names are matched exactly, and of a repeated member the last counts.
+func (d *Decoder) decodeEvent(payload string) (Change, error) {
+	none := images{shaped: true}
+	e := event{op: Unknown, data: none, old: none, Decoder: d}
 	t := &jsonText{s: payload}
 	ok := t.object(func(name jsonValue) bool { return e.member(name, t) }) && t.space() == 0 && t.i == len(t.s)
 	if e.table == "" {
@@ -23,43 +37,45 @@ func decodeEvent(payload string, find func(schema, table string) *feed) (Change,
 		}
 		return Change{}, unreadable("foreign", "events: the JSON has no \"table\" that is a text")
 	}
-	c := Change{Schema: e.schema, Table: e.table, Op: e.op, Changed: e.changed}
-	f := find(e.schema, e.table)
+	c := Change{Schema: e.schema, Table: e.table, Op: e.op}
+	d.find(e.schema, e.table)
 	if !ok {
-		c.Changed = nil
 		return c, unreadable("syntax", "events: the JSON goes wrong at byte %d", t.i)
 	}
 	if e.op == Truncate {
 		return c, nil
 	}
-	now, ok := e.images(e.data, f)
-	old, okOld := e.images(e.old, f)
-	if !ok || !okOld {
-		c.Changed = nil
+	for _, m := range []*images{&e.data, &e.old} {
+		if m.start > 0 && m.about != e.about { // what says how to read the rows came behind them
+			e.read(m, &jsonText{s: payload, i: m.start})
+		}
+	}
+	if !e.data.shaped || !e.old.shaped {
 		return c, unreadable("rows", "events: \"data\" and \"old\" must be a row or a list of rows")
 	}
-	c.Rows = e.rows(now, old, f)
+	c.Changed = e.changed
+	c.Rows = e.pair(e.data.of, e.old.of)
 	return c, nil
 }
 
 // member reads one member of the outer object.
 func (e *event) member(name jsonValue, t *jsonText) bool {
+	member, _ := name.text()
+	switch member {
+	case "data":
+		return e.read(&e.data, t)
+	case "old":
+		return e.read(&e.old, t)
+	}
 	v, ok := t.value()
 	if !ok {
 		return false
 	}
-	member, _ := name.text()
 	switch member {
 	case "table":
-		e.table = ""
-		if v.kind == '"' {
-			e.table, _ = v.text()
-		}
+		e.table = v.word()
 	case "schema":
-		e.schema = ""
-		if v.kind == '"' {
-			e.schema, _ = v.text()
-		}
+		e.schema = v.word()
 	case "action":
 		e.op = Unknown
 		if op, known := eventOps[v.raw]; known && v.kind == '"' {
@@ -69,12 +85,17 @@ func (e *event) member(name jsonValue, t *jsonText) bool {
 		e.pinned = v.kind == 't'
 	case "changed":
 		e.changed = v.texts()
-	case "data":
-		e.data = v
-	case "old":
-		e.old = v
 	}
 	return true
+}
+
+// word is a string's text, and empty for anything else.
+func (v jsonValue) word() string {
+	if v.kind != '"' {
+		return ""
+	}
+	text, _ := v.text()
+	return text
 }
 
 // texts reads a list of strings; anything else gives nil.
@@ -93,37 +114,42 @@ func (v jsonValue) texts() []string {
 	return texts
 }
 
-// images reads a row, or a list of rows. A member that is missing or null has none.
-func (e *event) images(v jsonValue, f *feed) ([]Image, bool) {
-	t := &jsonText{s: v.raw}
-	switch v.kind {
-	case '{':
-		image, ok := e.image(t, f)
-		return []Image{image}, ok
-	case '[':
-		var images []Image
-		ok := t.array(func() bool {
-			image, ok := e.image(t, f)
-			images = append(images, image)
-			return ok
-		})
-		return images, ok
-	case 0:
-		return nil, v.raw == ""
+// read reads a row, or a list of rows, by what is known so far. It reports whether it is JSON at all.
+func (e *event) read(m *images, t *jsonText) (ok bool) {
+	kind := t.space()
+	*m = images{start: t.i, about: e.about, shaped: kind == '{' || kind == '[' || kind == 'n'}
+	if !m.shaped || kind == 'n' || e.table == "" {
+		_, ok = t.value()
+		return ok
 	}
-	return nil, v.kind == 'n'
+	e.find(e.schema, e.table)
+	if kind == '{' {
+		image, ok := e.row(t)
+		m.of = append(m.of, image)
+		return ok
+	}
+	return t.array(func() bool {
+		if t.space() != '{' {
+			m.shaped = false
+			_, ok := t.value()
+			return ok
+		}
+		image, ok := e.row(t)
+		m.of = append(m.of, image)
+		return ok
+	})
 }
 
-// image reads the columns that matter of one row.
-func (e *event) image(t *jsonText, f *feed) (Image, bool) {
-	image := make(Image, 0, len(f.columns))
+// row reads the columns that matter of one row.
+func (e *event) row(t *jsonText) (Image, bool) {
+	image := e.image()
 	ok := t.object(func(name jsonValue) bool {
 		v, ok := t.value()
-		if !ok {
-			return false
+		if !ok || len(e.feed.columns) == 0 {
+			return ok
 		}
 		member, _ := name.text()
-		for _, c := range f.columns {
+		for _, c := range e.feed.columns {
 			if c.name == member {
 				image = e.add(image, c, v)
 			}
@@ -148,9 +174,9 @@ func (e *event) add(image Image, c column, v jsonValue) Image {
 	return c.add(image, Events, text, v.kind == 'n')
 }
 
-// rows pairs what is with what was. None means any row.
-func (e *event) rows(now, old []Image, f *feed) []Row {
-	var rows []Row
+// pair pairs what is with what was. No row means any.
+func (e *event) pair(now, old []Image) []Row {
+	rows := e.rows
 	switch {
 	case e.op == Delete:
 		for _, image := range append(now, old...) {
@@ -168,12 +194,13 @@ func (e *event) rows(now, old []Image, f *feed) []Row {
 	default:
 		// What is known of the other side of a row is that its primary key is as a rule the same.
 		for _, image := range now {
-			rows = append(rows, Row{Old: image.only(f.key), New: image})
+			rows = append(rows, Row{Old: image.only(e.feed.key), New: image})
 		}
 		for _, image := range old {
-			rows = append(rows, Row{Old: image, New: image.only(f.key)})
+			rows = append(rows, Row{Old: image, New: image.only(e.feed.key)})
 		}
 	}
+	e.rows = rows
 	return rows
 }
 

@@ -54,7 +54,7 @@ func FuzzTCN(f *testing.F) {
 		check(t, TCN, payload)
 		check(t, TCN, payload[:len(payload)/2])
 		names := func(string, string) ([]string, bool) { return []string{name1, name2}, true }
-		changes, _, err := Decoder{Columns: names}.Decode(TCN, payload)
+		changes, _, err := (&Decoder{Columns: names}).Decode(TCN, payload)
 		if table == "" {
 			if err == nil {
 				t.Error("a table without a name")

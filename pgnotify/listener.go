@@ -12,7 +12,7 @@ import (
 // Handler takes what a listener hears. Its methods are called from one goroutine, one at a time, and must not wait: a
 // listener that does not read fills the server's notification queue, and then the application's commits fail.
 type Handler interface {
-	// Change is a write to a table. The change and its rows belong to the handler.
+	// Change is a write to a table. The change, its rows and their images are valid until Change returns.
 	Change(Change)
 	// Gap says that changes may have been missed, any of any table: why is one of the Gap constants.
 	Gap(why string)

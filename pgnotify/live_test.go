@@ -57,6 +57,10 @@ func (e *ears) enter(word string) (leave func()) {
 
 func (e *ears) Change(c pgnotify.Change) {
 	defer e.enter("change")()
+	c.Rows = slices.Clone(c.Rows) // they are valid until this returns
+	for i, row := range c.Rows {
+		c.Rows[i] = pgnotify.Row{Old: slices.Clone(row.Old), New: slices.Clone(row.New)}
+	}
 	e.changes = append(e.changes, c)
 }
 

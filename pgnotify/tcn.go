@@ -7,13 +7,13 @@ import "strings"
 // update they hold the key as it was, which counts for the key as it is too.
 //
 // https://www.postgresql.org/docs/current/tcn.html
-func decodeTCN(payload string, find func(schema, table string) *feed) (Change, error) {
+func (d *Decoder) decodeTCN(payload string) (Change, error) {
 	table, rest, ok := quoted(payload, '"')
 	if !ok || table == "" || (rest != "" && rest[0] != ',') {
 		return Change{}, unreadable("syntax", "tcn: it does not begin with a table's name in double quotes and a comma")
 	}
 	c := Change{Table: table, Op: Unknown}
-	f := find("", table)
+	d.find("", table)
 
 	op, rest := cut(rest, 2)
 	switch op {
@@ -29,7 +29,7 @@ func decodeTCN(payload string, find func(schema, table string) *feed) (Change, e
 	if rest == "" {
 		return c, unreadable("syntax", "tcn: it names no key column")
 	}
-	image := make(Image, 0, len(f.columns))
+	image := d.image()
 	for rest != "" {
 		at := len(payload) - len(rest)
 		var name, value string
@@ -42,7 +42,7 @@ func decodeTCN(payload string, find func(schema, table string) *feed) (Change, e
 		if value, rest, ok = quoted(after, '\''); !ok {
 			return c, unreadable("syntax", "tcn: a value in single quotes expected at byte %d", len(payload)-len(after))
 		}
-		for _, want := range f.columns {
+		for _, want := range d.feed.columns {
 			if want.name == name {
 				image = want.add(image, TCN, value, false)
 			}
@@ -52,7 +52,8 @@ func decodeTCN(payload string, find func(schema, table string) *feed) (Change, e
 	if c.Op == Insert {
 		row = Row{New: image}
 	}
-	c.Rows = []Row{row}
+	d.rows = append(d.rows, row)
+	c.Rows = d.rows
 	return c, nil
 }
 

@@ -60,15 +60,11 @@ func (w *waiting) take() (messages []message, lost bool) {
 
 // table is the table that the message is about, as far as that can be read.
 func (m message) table() (r ref) {
-	find := func(schema, table string) *feed {
+	d := Decoder{Columns: func(schema, table string) ([]string, bool) {
 		r = ref{schema, table}
-		return &feed{}
-	}
-	if m.source == TCN {
-		_, _ = decodeTCN(m.payload, find) // the error counts when the message is taken
-	} else {
-		_, _ = decodeEvent(m.payload, find)
-	}
+		return nil, false
+	}}
+	_, _, _ = d.Decode(m.source, m.payload) // an error counts when the message is taken
 	return r
 }
 
