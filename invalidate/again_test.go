@@ -72,7 +72,7 @@ func (k *kit) flushed() int {
 	targets, sweep := k.Queue.keys.take()
 	k.mu.Unlock()
 	n := len(targets)
-	k.Queue.applied(targets, sweep)
+	k.applied(targets, sweep)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.Queue.keys.landed()

@@ -184,7 +184,10 @@ func (q *Queue) Stats() Stats {
 // and goes back into the set if Redis does not answer.
 func (q *Queue) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Go(func() { q.loop(ctx, q.keys.wake, q.flush) })
+	wg.Go(func() {
+		q.attempt(ctx, q.ping)
+		q.loop(ctx, q.keys.wake, q.flush)
+	})
 	wg.Go(func() { q.loop(ctx, q.patterns.wake, q.pass) })
 	wg.Wait()
 }

@@ -57,6 +57,11 @@ func (q *Queue) onConnect(ctx context.Context, conn *redis.Conn) error {
 	return nil
 }
 
+// ping finds out whether Redis answers, before there is anything to tell it.
+func (q *Queue) ping(ctx context.Context) error {
+	return q.unlink(ctx, nil, func(pipe redis.Pipeliner) { pipe.Ping(ctx) })
+}
+
 func infoField(info, name string) string {
 	for line := range strings.Lines(info) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {
