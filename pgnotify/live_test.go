@@ -166,7 +166,7 @@ func (c columns) tables() (names []string) {
 const heartbeat = 300 * time.Millisecond
 
 // newListener is one of a database with the seed's two channels.
-func newListener(t *testing.T, url string, c columns) *pgnotify.Listener {
+func newListener(_ *testing.T, url string, c columns) *pgnotify.Listener {
 	return &pgnotify.Listener{
 		Config:    func() (*pgconn.Config, error) { return pgconn.ParseConfig(url) },
 		Channels:  map[string]pgnotify.Source{"tcn": pgnotify.TCN, "events": pgnotify.Events},

@@ -260,7 +260,7 @@ func (s *session) hearUntil(ctx context.Context, until time.Time, enough func() 
 			if !pgconn.Timeout(err) {
 				return fmt.Errorf("wait for a notification: %w", err)
 			}
-			return nil //nolint:nilerr // the deadline is what was waited for
+			return nil // the deadline is what was waited for
 		}
 	}
 }
