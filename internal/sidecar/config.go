@@ -1,3 +1,4 @@
+// Package sidecar is the parts of the program itself: configuration, wiring, HTTP and commands.
 package sidecar
 
 import (
@@ -14,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -52,21 +52,25 @@ type Config struct {
 // Gap is what a gap does: GapSweep or GapIgnore.
 type Gap string
 
+// A sweep deletes every key that the rules could have produced; to ignore a gap is for caches that may be stale.
 const (
 	GapSweep  Gap = "sweep"
 	GapIgnore Gap = "ignore"
 )
 
+// UnmarshalText reads it.
 func (g *Gap) UnmarshalText(text []byte) error { return oneOf(g, Gap(text), GapSweep, GapIgnore) }
 
 // LogFormat is LogJSON or LogConsole.
 type LogFormat string
 
+// The formats of the log: an object a line, or text for people.
 const (
 	LogJSON    LogFormat = "json"
 	LogConsole LogFormat = "console"
 )
 
+// UnmarshalText reads it.
 func (f *LogFormat) UnmarshalText(text []byte) error {
 	return oneOf(f, LogFormat(text), LogJSON, LogConsole)
 }
@@ -188,13 +192,13 @@ func (c *Config) checkChannels() []error {
 // PostgresConfig reads and parses the URL afresh on every call, password files included: call it for each attempt to
 // connect, and rotated credentials work. No error shows any of the URL: what pgx says about a URL that it cannot parse
 // may hold a piece of the password.
-func (c Config) PostgresConfig() (*pgx.ConnConfig, error) {
+func (c Config) PostgresConfig() (*pgconn.Config, error) {
 	text, err := c.DatabaseURL.value(DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
 	name := c.DatabaseURL.name
-	cfg, err := pgx.ParseConfig(text)
+	cfg, err := pgconn.ParseConfig(text)
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		return nil, fmt.Errorf("%s: a file that it needs (sslrootcert, sslcert or sslkey): %w", name, pathErr.Err)
 	}
@@ -202,7 +206,7 @@ func (c Config) PostgresConfig() (*pgx.ConnConfig, error) {
 		"sslmode is invalid", `both "sslcert" and "sslkey" are required`,
 		"unable to add CA to cert pool", "failed to decode sslkey",
 	}, detail.Error()) {
-		return nil, fmt.Errorf("%s: %s", name, detail)
+		return nil, fmt.Errorf("%s: %w", name, detail)
 	}
 	if err != nil || ambiguous(text, cfg) {
 		return nil, fmt.Errorf("%s: not a usable Postgres URL or DSN; in a URL, percent-encode the special characters of "+
@@ -216,12 +220,15 @@ func (c Config) PostgresConfig() (*pgx.ConnConfig, error) {
 		cfg.RuntimeParams["application_name"] = "pgevict"
 	}
 	cfg.RuntimeParams["client_encoding"] = "UTF8" // keys are bytes: they must not depend on a database's encoding
+	for _, name := range []string{"default_query_exec_mode", "statement_cache_capacity", "description_cache_capacity"} {
+		delete(cfg.RuntimeParams, name) // of pgx itself; the server would refuse them
+	}
 	return cfg, nil
 }
 
 // ambiguous says whether pgx has taken a piece of a password for something else: for a host, a database, a parameter.
 // Errors of the connection would show those.
-func ambiguous(text string, cfg *pgx.ConnConfig) bool {
+func ambiguous(text string, cfg *pgconn.Config) bool {
 	if _, rest, ok := strings.Cut(text, "://"); ok && strings.HasPrefix(text, "postgres") {
 		authority, path, _ := strings.Cut(rest, "/")
 		if strings.Count(authority, "@") > 1 || strings.Contains(path, "@") {

@@ -1,0 +1,46 @@
+# make demo    shows the main job on a private Postgres and Redis; KEEP=1 leaves it running
+# make test    runs every test, with the race detector
+
+GO     ?= go
+LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# What the tests and the demo start: its command or file, and the Debian package that has it.
+NEEDED := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer
+
+.PHONY: build demo test lint deps
+.DEFAULT_GOAL := build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/pgevict .
+
+demo: deps
+	@KEEP=$(KEEP) $(GO) run ./deploy/demo
+
+test: deps
+	$(GO) test -race -timeout 15m ./...
+
+lint:
+	$(GO) vet ./...
+	$(GO) run $(LINT) run
+
+# Installs what is missing, with apt where there is one. Nothing of what it installs has to be running.
+deps:
+	@missing=; \
+	for need in $(NEEDED); do \
+		case $${need%%:*} in \
+		initdb) ls /usr/lib/postgresql/*/bin/initdb || command -v initdb ;; \
+		tcn) ls /usr/share/postgresql/*/extension/tcn.control || ls "$$(pg_config --sharedir)/extension/tcn.control" ;; \
+		pgbouncer) PATH=$$PATH:/usr/sbin command -v pgbouncer ;; \
+		*) command -v $${need%%:*} ;; \
+		esac >/dev/null 2>&1 || missing="$$missing $${need##*:}"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	if command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "pgevict's tests and demo need these, under the names that Debian gives them:$$missing"; \
+		echo "install them with your package manager, and run make again"; \
+		exit 1; \
+	fi

@@ -1,0 +1,268 @@
+// Command demo shows pgevict at work, on a Postgres and a Redis of its own: which keys go when a row changes, through
+// which channel and how soon, and that nothing stale is left when pgevict loses its connection in the middle of writes.
+//
+// It exits with status 1 if a key survived that should not have. KEEP=1 leaves everything running until Enter or ^C.
+package main
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"pgevict/internal/livetest"
+)
+
+var (
+	//go:embed seed.sql
+	seedSQL string
+	//go:embed rules.yaml
+	rulesYAML []byte
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	err := run(ctx, os.Getenv("KEEP") == "1", os.Stdin, os.Stdout)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "demo: interrupted; everything is stopped")
+		os.Exit(1)
+	default:
+		fmt.Fprintf(os.Stderr, "\ndemo: FAILED: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// demo is everything that runs.
+type demo struct {
+	out         io.Writer
+	databaseURL string
+	redis       *livetest.Redis
+	writer      *pgx.Conn
+	app         app
+	pgevict     *pgevict
+	heard       <-chan heard
+	undo        []func() error // in the order of what they undo
+}
+
+func run(ctx context.Context, keep bool, in io.Reader, out io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "pgevict-demo-")
+	if err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	d := &demo{out: out}
+	defer func() {
+		failed := err != nil && ctx.Err() == nil
+		for len(d.undo) > 0 {
+			last := len(d.undo) - 1
+			err = errors.Join(err, d.undo[last]())
+			d.undo = d.undo[:last]
+		}
+		if failed {
+			say(out, "\npgevict's log is in %s", dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	if d.pgevict, err = build(ctx, dir); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := d.servers(ctx); err != nil {
+		return err
+	}
+	if err := d.begin(ctx); err != nil {
+		return err
+	}
+	if err := d.show(ctx); err != nil {
+		return err
+	}
+	say(out, "\nDone in %.0f s: every stale key was deleted, and nothing else.", time.Since(began).Seconds())
+	if keep {
+		return d.keep(ctx, in)
+	}
+	say(out, "KEEP=1 leaves all of it running to be poked at.")
+	return nil
+}
+
+// servers starts Postgres and Redis, with the table, its triggers and its rows.
+func (d *demo) servers(ctx context.Context) error {
+	logging.Disable()
+	pg, err := livetest.StartPostgres()
+	if err != nil {
+		return err
+	}
+	d.undo = append(d.undo, pg.Close)
+	if d.redis, err = livetest.StartRedis(); err != nil {
+		return err
+	}
+	d.undo = append(d.undo, d.redis.Close)
+
+	admin, err := d.connect(ctx, pg.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	if _, err := admin.Exec(ctx, "CREATE DATABASE kurator"); err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	d.databaseURL = pg.URL("kurator")
+	if d.writer, err = d.connect(ctx, d.databaseURL); err != nil {
+		return err
+	}
+	if _, err := d.writer.Exec(ctx, seedSQL); err != nil {
+		return fmt.Errorf("seed.sql: %w", err)
+	}
+	reader, err := d.connect(ctx, d.databaseURL)
+	if err != nil {
+		return err
+	}
+	d.app = app{reader, redis.NewClient(&redis.Options{Addr: d.redis.Addr, ContextTimeoutEnabled: true})}
+	d.undo = append(d.undo, d.app.cache.Close)
+
+	var version string
+	if err := d.writer.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
+		return fmt.Errorf("ask Postgres for its version: %w", err)
+	}
+	info, err := d.app.cache.Info(ctx, "server").Result()
+	if err != nil {
+		return fmt.Errorf("ask Redis for its version: %w", err)
+	}
+	_, info, _ = strings.Cut(info, "redis_version:")
+	info, _, _ = strings.Cut(info, "\r")
+	say(d.out, "Postgres %s on %s, Redis %s on %s. The table actions has the triggers of tcn and notify_event.",
+		strings.Fields(version)[0], pg.Addr, info, d.redis.Addr)
+	return nil
+}
+
+func (d *demo) connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	d.undo = append(d.undo, func() error { return conn.Close(context.WithoutCancel(ctx)) })
+	return conn, nil
+}
+
+// begin fills the cache and starts pgevict, which sweeps, since it cannot know what it has missed.
+func (d *demo) begin(ctx context.Context) error {
+	filled := slices.Compact(slices.Sorted(slices.Values(append(shown(), busy()...))))
+	if err := errors.Join(d.app.fill(ctx, filled), d.app.fillForeign(ctx)); err != nil {
+		return err
+	}
+	key := "action:" + noteSecond
+	value, err := d.app.cache.Get(ctx, key).Result()
+	if err != nil {
+		return fmt.Errorf("read the cache: %w", err)
+	}
+	say(d.out, "The application has cached %d rows, lists and pages, %s among them:\n  %s", len(filled), key, string([]rune(value)[:96])+" …")
+	if err := d.pgevict.configure(d.databaseURL, d.redis.URL(), rulesYAML); err != nil {
+		return err
+	}
+	started := time.Now()
+	serve, err := d.pgevict.start("serve", nil)
+	if err != nil {
+		return err
+	}
+	d.undo = append(d.undo, serve.stop)
+	err = wait(ctx, "pgevict is ready", func() (bool, error) {
+		select {
+		case <-serve.done:
+			return false, errors.New("it has ended")
+		default:
+			_, err := d.pgevict.get(ctx, "/readyz")
+			return err == nil, err
+		}
+	})
+	if err != nil {
+		return err
+	}
+	ready := time.Since(started)
+	if err := d.settle(ctx); err != nil {
+		return err
+	}
+	swept, err := d.pgevict.metric(ctx, "pgevict_evicted_total")
+	if err != nil {
+		return err
+	}
+	missing, err := d.app.missingForeign(ctx)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("gone, though no rule makes them: %s", strings.Join(missing, ", "))
+	}
+	say(d.out, "pgevict is ready after %s. It cannot know what it missed before, so it has swept the %d keys of its rules, and", milliseconds(ready), swept)
+	say(d.out, "none of the other %d. From here on each key goes when its row changes:", len(foreign()))
+	return nil
+}
+
+// show is the demo itself.
+func (d *demo) show(ctx context.Context) error {
+	lines, stop, err := d.pgevict.tail(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	d.heard = lines
+	for _, sql := range statements {
+		if err := d.statement(ctx, sql); err != nil {
+			return err
+		}
+	}
+	say(d.out, "\n(tcn tells only the primary key, so a key made of other columns widens to a pattern; notify_event tells the new row.)")
+	stop()
+	return d.outage(ctx)
+}
+
+// settle waits until nothing is pending and the second deletes, a second after the first ones, are over: a key that is
+// filled from then on goes only if its row changes.
+func (d *demo) settle(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(1300 * time.Millisecond):
+	}
+	return wait(ctx, "nothing is pending", func() (bool, error) {
+		pending, err := d.pgevict.metric(ctx, "pgevict_pending")
+		return pending == 0, err
+	})
+}
+
+// keep leaves everything running, and says what can be done with it.
+func (d *demo) keep(ctx context.Context, in io.Reader) error {
+	if err := d.app.fill(ctx, shown()); err != nil {
+		return err
+	}
+	host, port, _ := strings.Cut(d.redis.Addr, ":")
+	say(d.out, "\nEverything runs until Enter or ^C:")
+	say(d.out, "  psql '%s'", d.databaseURL)
+	say(d.out, "  redis-cli -h %s -p %s get action:%s", host, port, noteSecond)
+	say(d.out, "  curl http://%s/metrics    (and /livez, /readyz, /startupz)", d.pgevict.http)
+	say(d.out, "  env '%s' %s tail", strings.Join(d.pgevict.environ[:3], "' '"), d.pgevict.path)
+	say(d.out, "  less %s", d.pgevict.logPath("serve"))
+	entered := make(chan struct{})
+	go func() {
+		if _, err := bufio.NewReader(in).ReadString('\n'); err == nil { // no terminal is not Enter
+			close(entered)
+		}
+	}()
+	select {
+	case <-ctx.Done():
+	case <-entered:
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package sidecar
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"pgevict/invalidate"
+	"pgevict/pgnotify"
+	"pgevict/rules"
+)
+
+// metrics holds the metrics of the contract. It observes the listener and the queue.
+type metrics struct {
+	registry *prometheus.Registry
+
+	changes, found, evicted, widened, gaps, unreadable, redisErrors *prometheus.CounterVec
+	sweeps                                                          prometheus.Counter
+	apply, roundTrip                                                prometheus.Histogram
+	connected                                                       *prometheus.GaugeVec
+	queueUsage                                                      prometheus.Gauge
+
+	// Looking a counter up by its labels costs more than matching a change, so the listener's goroutine remembers those
+	// that it needs for each.
+	changeCounters map[changeLabels]prometheus.Counter
+	targetCounters map[targetLabels]prometheus.Counter
+}
+
+type changeLabels struct{ table, op, source string }
+
+type targetLabels struct {
+	rule string
+	kind rules.Kind
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry:       prometheus.NewRegistry(),
+		changeCounters: map[changeLabels]prometheus.Counter{},
+		targetCounters: map[targetLabels]prometheus.Counter{},
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		m.registry.MustRegister(c)
+		return c
+	}
+	m.changes = counter("pgevict_changes_total", "Changes of tables in the rules that Postgres told of.", "table", "op", "source")
+	m.found = counter("pgevict_targets_total", "Targets that the rules gave for changes.", "rule", "kind")
+	m.evicted = counter("pgevict_evicted_total", "Keys that were in Redis and are gone.", "rule")
+	m.widened = counter("pgevict_widened_total",
+		"Targets wider than their template: column (missing or uncertain), old (values before an update unknown), rows (which rows unknown), truncate, pending (too many waited).",
+		"rule", "reason")
+	m.gaps = counter("pgevict_gaps_total", "Times that changes or deletes may have been lost.", "reason")
+	m.unreadable = counter("pgevict_unreadable_total", "Notifications that could not be read.", "source", "reason")
+	m.redisErrors = counter("pgevict_redis_errors_total", "Errors of Redis, and failures to reach it.", "kind")
+
+	m.sweeps = prometheus.NewCounter(prometheus.CounterOpts{Name: "pgevict_sweeps_total", Help: "Sweeps done after gaps."})
+	buckets := prometheus.ExponentialBuckets(0.00025, 2, 20) // to about two minutes
+	m.apply = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pgevict_apply_seconds",
+		Help: "From a change read from Postgres to its target acknowledged by Redis.", Buckets: buckets})
+	m.roundTrip = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pgevict_canary_seconds",
+		Help: "The way of a canary through Postgres and Redis.", Buckets: buckets})
+	m.connected = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pgevict_connected",
+		Help: "1 while the peer, postgres or redis, is connected and answers."}, []string{"peer"})
+	m.queueUsage = prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgevict_postgres_queue_usage",
+		Help: "How full the server's notification queue is, from 0 to 1. At 1 the application's commits fail."})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgevict_build_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"version": Version(), "go_version": runtime.Version()}})
+	build.Set(1)
+	m.registry.MustRegister(m.sweeps, m.apply, m.roundTrip, m.connected, m.queueUsage, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.setConnected("postgres", false)
+	m.setConnected("redis", false)
+	return m
+}
+
+// watch adds the metrics that are read off a queue when they are asked for.
+func (m *metrics) watch(stats func() invalidate.Stats, started time.Time) {
+	gauge := func(name, help string, value func(invalidate.Stats) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return value(stats()) }))
+	}
+	gauge("pgevict_pending", "Targets that wait for Redis; those that wait for their second delete are not among them.",
+		func(s invalidate.Stats) float64 { return float64(s.Pending) })
+	gauge("pgevict_position_age_seconds", "How long ago the position was taken below which every change has been applied.",
+		func(s invalidate.Stats) float64 {
+			if s.Position.IsZero() {
+				return time.Since(started).Seconds()
+			}
+			return time.Since(s.Position).Seconds()
+		})
+}
+
+// Connected tells of a session with Postgres that has begun or ended.
+func (m *metrics) Connected(up bool) { m.setConnected("postgres", up) }
+
+func (m *metrics) setConnected(peer string, up bool) {
+	value := 0.0
+	if up {
+		value = 1
+	}
+	m.connected.WithLabelValues(peer).Set(value)
+}
+
+// Unreadable counts a payload that could not be read.
+func (m *metrics) Unreadable(source pgnotify.Source, reason string) {
+	m.unreadable.WithLabelValues(string(source), reason).Inc()
+}
+
+// QueueUsage tells how full the notification queue is.
+func (m *metrics) QueueUsage(usage float64) { m.queueUsage.Set(usage) }
+
+func (m *metrics) change(c pgnotify.Change) {
+	labels := changeLabels{c.Table, c.Op, string(c.Source)}
+	counter := m.changeCounters[labels]
+	if counter == nil {
+		counter = m.changes.WithLabelValues(labels.table, labels.op, labels.source)
+		m.changeCounters[labels] = counter
+	}
+	counter.Inc()
+}
+
+func (m *metrics) target(t rules.Target, widened rules.Reason) {
+	labels := targetLabels{t.Rule(), t.Kind}
+	counter := m.targetCounters[labels]
+	if counter == nil {
+		counter = m.found.WithLabelValues(labels.rule, labels.kind.String())
+		m.targetCounters[labels] = counter
+	}
+	counter.Inc()
+	if widened != rules.Exact {
+		m.widened.WithLabelValues(t.Rule(), string(widened)).Inc()
+	}
+}
+
+// queueObserver is what the queue tells the metrics.
+type queueObserver struct{ *metrics }
+
+func (o queueObserver) Evicted(rule string, keys int64) {
+	o.evicted.WithLabelValues(rule).Add(float64(keys))
+}
+func (o queueObserver) Applied(d time.Duration) { o.apply.Observe(d.Seconds()) }
+func (o queueObserver) Canary(d time.Duration)  { o.roundTrip.Observe(d.Seconds()) }
+func (o queueObserver) Failed(kind string)      { o.redisErrors.WithLabelValues(kind).Inc() }
+func (o queueObserver) Swept()                  { o.sweeps.Inc() }
+func (o queueObserver) Connected(up bool)       { o.setConnected("redis", up) }
+func (o queueObserver) Widened(rule string, targets int) {
+	o.widened.WithLabelValues(rule, "pending").Add(float64(targets))
+}

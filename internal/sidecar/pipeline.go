@@ -1,0 +1,92 @@
+package sidecar
+
+import (
+	"go.uber.org/zap"
+
+	"pgevict/invalidate"
+	"pgevict/pgnotify"
+	"pgevict/rules"
+)
+
+// pipeline is the whole program: a change becomes targets, and targets join the set. It is the handler of the listener.
+type pipeline struct {
+	rules   *rules.Set
+	queue   *invalidate.Queue
+	gap     Gap
+	metrics *metrics
+	log     *zap.Logger
+
+	// Room for one change, since they come by the million.
+	rows    []rules.Row
+	targets []rules.Target
+}
+
+func (p *pipeline) Change(c pgnotify.Change) {
+	p.targets = p.targets[:0]
+	var change rules.Change
+	change, p.rows = toRules(c, p.rows[:0])
+	for t, widened := range p.rules.Match(change) {
+		p.targets = append(p.targets, t)
+		p.metrics.target(t, widened)
+	}
+	p.metrics.change(c)
+	p.queue.Add(p.targets...)
+}
+
+func (p *pipeline) Gap(why string) {
+	p.metrics.gaps.WithLabelValues(why).Inc()
+	if p.gap == GapIgnore {
+		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", zap.String("gap", why))
+		return
+	}
+	p.log.Info("changes may have been missed: sweeping every key of the rules", zap.String("gap", why))
+	p.queue.Sweep(p.rules.Sweep()...)
+}
+
+func (p *pipeline) Mark(m pgnotify.Mark) {
+	p.queue.Mark(invalidate.Mark{Position: m.Position, Sent: m.Sent})
+}
+
+// toRules turns what Postgres said into what the rules ask about, with its rows in room, which it gives back.
+func toRules(c pgnotify.Change, room []rules.Row) (rules.Change, []rules.Row) {
+	for i := range c.Rows {
+		var row rules.Row
+		if old := &c.Rows[i].Old; *old != nil {
+			row.Old = old
+		}
+		if now := &c.Rows[i].New; *now != nil {
+			row.New = now
+		}
+		room = append(room, row)
+	}
+	return rules.Change{Schema: c.Schema, Table: c.Table, Op: c.Op, Changed: c.Changed, Rows: room}, room
+}
+
+// tableNames lists the names of the tables in the rules, each once, without schemas.
+func tableNames(set *rules.Set) []string {
+	var names []string
+	for _, t := range set.Tables() {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// listener hears what the configuration says, for the tables of the rules.
+func listener(c Config, set *rules.Set, observer pgnotify.Observer, log *zap.Logger) *pgnotify.Listener {
+	channels := map[string]pgnotify.Source{}
+	for _, name := range c.TCNChannels {
+		channels[name] = pgnotify.TCN
+	}
+	for _, name := range c.EventsChannels {
+		channels[name] = pgnotify.Events
+	}
+	return &pgnotify.Listener{
+		Config:    c.PostgresConfig,
+		Channels:  channels,
+		Tables:    tableNames(set),
+		Columns:   set.Columns,
+		Heartbeat: c.Heartbeat,
+		Observer:  observer,
+		Log:       log,
+	}
+}

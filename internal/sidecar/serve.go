@@ -1,0 +1,115 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"pgevict/invalidate"
+	"pgevict/rules"
+)
+
+// Serve runs the sidecar until the context is done, and then as long as it takes to apply what waits, within the grace.
+func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
+	config, set, err := configure(environ, DatabaseURL, RedisURL)
+	if err != nil {
+		return err
+	}
+	redisOptions, err := config.RedisOptions()
+	if err != nil {
+		return UsageError{err}
+	}
+	log := config.Logger(stderr)
+	log.Info("pgevict starts", zap.String("version", Version()), zap.Int("tables", len(set.Tables())),
+		zap.Strings("tcn_channels", config.TCNChannels), zap.Strings("events_channels", config.EventsChannels),
+		zap.Bool("dry_run", config.DryRun))
+
+	redis.SetLogger(redisLog{log}) // its own log goes to standard error, unasked
+
+	m := newMetrics()
+	p := &pipeline{rules: set, gap: config.Gap, metrics: m, log: log}
+	p.queue = invalidate.New(redisOptions, invalidate.Options{
+		MaxPending: config.MaxPending,
+		AgainAfter: config.AgainAfter,
+		Timeout:    config.Heartbeat,
+		DryRun:     config.DryRun,
+		Gap:        p.Gap,
+		Observer:   queueObserver{m},
+		Log:        log,
+	})
+	m.watch(p.queue.Stats, time.Now())
+
+	// What was started first stops last: the listener, then the queue, which drains, then HTTP.
+	stopHTTP, err := serveHTTP(ctx, config, status{p.queue.Stats, config.Heartbeat}.handler(m), log)
+	if err != nil {
+		return err
+	}
+	defer stopHTTP()
+	var applying sync.WaitGroup
+	applyContext, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
+	applying.Go(func() { p.queue.Run(applyContext) })
+
+	listener(config, set, m, log).Run(ctx, p)
+
+	log.Info("stopping", zap.Int("pending", p.queue.Stats().Pending))
+	graceContext, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.Grace)
+	defer cancel()
+	stopApplying()
+	applying.Wait()
+	return p.queue.Drain(graceContext)
+}
+
+// redisLog takes what go-redis logs by itself. What matters of it is in the errors that it returns.
+type redisLog struct{ *zap.Logger }
+
+func (l redisLog) Printf(_ context.Context, format string, args ...any) {
+	l.Debug("go-redis", zap.String("said", fmt.Sprintf(format, args...)))
+}
+
+// serveHTTP answers the probes until it is stopped.
+func serveHTTP(ctx context.Context, config Config, handler http.Handler, log *zap.Logger) (stop func(), err error) {
+	if config.HTTPAddr == HTTPOff {
+		return func() {}, nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", config.HTTPAddr)
+	if err != nil {
+		return nil, fmt.Errorf("PGEVICT_HTTP_ADDR: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: zap.NewStdLog(log)}
+	log.Info("serving probes and metrics", zap.Stringer("address", listener.Addr()))
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("HTTP has ended", zap.Error(err))
+		}
+	}()
+	return func() { _ = server.Close() }, nil
+}
+
+// UsageError is an error of usage, configuration or rules: exit status 2.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the error itself.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// configure reads the configuration and the rules, and tells the problems of both at once.
+func configure(environ []string, required ...string) (Config, *rules.Set, error) {
+	config, err := LoadConfig(environ, required...)
+	if isURL(config.Rules) { // told already, without the value
+		return config, nil, UsageError{err}
+	}
+	set, rulesErr := rules.Load(config.Rules)
+	if err := errors.Join(err, rulesErr); err != nil {
+		return config, nil, UsageError{err}
+	}
+	return config, set, nil
+}

@@ -1,0 +1,56 @@
+package sidecar
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"pgevict/invalidate"
+)
+
+// status answers the probes.
+type status struct {
+	stats     func() invalidate.Stats
+	heartbeat time.Duration
+}
+
+// handler serves the probes and the metrics.
+func (s status) handler(m *metrics) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, "") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.unready()) })
+	mux.HandleFunc("GET /startupz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.unstarted()) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// answer says ok, or 503 with what is wrong.
+func answer(w http.ResponseWriter, wrong string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if wrong != "" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	} else {
+		wrong = "ok"
+	}
+	_, _ = fmt.Fprintln(w, wrong) // the caller is gone if this fails
+}
+
+func (s status) unstarted() string {
+	if s.stats().Canary.IsZero() {
+		return "no canary has gone through Postgres and Redis yet"
+	}
+	return ""
+}
+
+func (s status) unready() string {
+	if wrong := s.unstarted(); wrong != "" {
+		return wrong
+	}
+	age := time.Since(s.stats().Canary)
+	if age < 3*s.heartbeat {
+		return ""
+	}
+	return fmt.Sprintf("no canary has gone through Postgres and Redis for %s", age.Round(time.Millisecond))
+}

@@ -1,0 +1,169 @@
+package sidecar_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgevict/internal/livetest"
+)
+
+// TestTwoSidecars run on the same Postgres and Redis, beside a plain listener as in the seed note.
+func TestTwoSidecars(t *testing.T) {
+	t.Parallel()
+	const long = "PGEVICT_HEARTBEAT=1s" // a gap that a busy machine makes would not be a false one
+	w := newWorld(t, nil, oneTable+tcnTrigger("actions")+eventTrigger("actions"), oneRule)
+	plain := w.connect()
+	if _, err := plain.Exec(t.Context(), "LISTEN tcn; LISTEN events"); err != nil {
+		t.Fatal(err)
+	}
+	first, second := w.serve(long), w.serve(long)
+	first.waitReady()
+	second.waitReady()
+	w.rest(first)
+	w.rest(second)
+	const rows = 50
+	write := func() {
+		t.Helper()
+		var keys []string
+		for id := range rows {
+			keys = append(keys, fmt.Sprintf("action:%d", id))
+		}
+		w.set(keys...)
+		w.exec(fmt.Sprintf(`INSERT INTO actions SELECT generate_series(0, %d) ON CONFLICT (id) DO UPDATE SET note = actions.note || 'x'`, rows-1))
+		for _, key := range keys {
+			w.waitGone(key)
+		}
+	}
+	write()
+	for _, p := range []*program{first, second} {
+		p.waitMetrics("some canaries", func(_ time.Time, m map[string]float64) bool { return m["pgevict_canary_seconds_count"] >= 4 })
+		if p.gaps() != 1 || p.gaps("start") != 1 {
+			t.Errorf("gaps: %v, and only the start is one", p.gaps())
+		}
+		if n := p.metric(`pgevict_changes_total{op="insert",source="tcn",table="actions"}`); n != rows {
+			t.Errorf("%v changes", n)
+		}
+	}
+	second.kill()
+	write()
+	third := w.serve(long)
+	third.waitReady()
+	write()
+	w.rest(first)
+	w.rest(third)
+	if first.gaps() != 1 || third.gaps() != 1 {
+		t.Errorf("gaps: %v and %v, though neither has lost anything", first.gaps(), third.gaps())
+	}
+	// Redis loses all: both must see it, and neither may hide it from the other.
+	if err := w.cache.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*program{first, third} {
+		livetest.Eventually(t, 10*time.Second, "a gap", func() bool { return p.gaps("redis_rollback") == 1 })
+		w.rest(p)
+		if status := p.stop(); status != 0 {
+			t.Errorf("status %d", status)
+		}
+	}
+
+	// The plain listener has got everything, and none of what the sidecars say to themselves.
+	heard := map[string]int{}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for range 3 * rows * 2 {
+		n, err := plain.WaitForNotification(ctx)
+		if err != nil {
+			t.Fatalf("after %v: %v", heard, err)
+		}
+		heard[n.Channel]++
+	}
+	if heard["tcn"] != 3*rows || heard["events"] != 3*rows {
+		t.Errorf("heard %v", heard)
+	}
+}
+
+// TestMetrics wants every name of the contract, and the numbers of a workload that is known.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil, oneTable+`CREATE TABLE others (id bigint PRIMARY KEY);`+tcnTrigger("actions")+tcnTrigger("others"), `
+rules:
+  - {table: actions, keys: ["action:{id}"]}
+  - {name: lists, table: actions, on: [insert], keys: ["actions:list:*"]}
+  - {name: notes, table: actions, on: [delete], keys: ["note:{note}"]}`)
+	w.set("action:1", "action:9")
+	p := w.serveReady()
+	w.set("action:1", "action:2", "actions:list:1", "actions:list:2", "actions:list:3", "note:1")
+	w.exec(`INSERT INTO actions VALUES (1, 'x'), (2, 'x'), (3, 'x')`)
+	w.exec(`INSERT INTO others VALUES (1)`)
+	w.rest(p)
+	w.exec(`UPDATE actions SET note = 'y' WHERE id = 1`)
+	w.exec(`DELETE FROM actions WHERE id = 1`)
+	w.exec(`NOTIFY tcn, 'hello'`)
+	w.exec(`NOTIFY events, '{"other":1}'`)
+	w.exec(`NOTIFY events, '{"table":"actions","action":"TRUNCATE"}'`)
+	w.rest(p)
+	w.redisLink.Cut()
+	w.exec(`INSERT INTO actions VALUES (5)`)
+	livetest.Eventually(t, 10*time.Second, "Redis is away", func() bool { return p.metric(`pgevict_connected{peer="redis"}`) == 0 })
+	if n := p.metric("pgevict_pending"); n != 2 {
+		t.Errorf("pgevict_pending is %v while a key and a pattern wait", n)
+	}
+	w.redisLink.Heal()
+	w.rest(p)
+	m := p.metrics()
+	for series, want := range map[string]float64{
+		`pgevict_changes_total{op="insert",source="tcn",table="actions"}`:      4,
+		`pgevict_changes_total{op="update",source="tcn",table="actions"}`:      1,
+		`pgevict_changes_total{op="delete",source="tcn",table="actions"}`:      1,
+		`pgevict_changes_total{op="truncate",source="events",table="actions"}`: 1,
+		`pgevict_targets_total{kind="key",rule="actions"}`:                     6,
+		`pgevict_targets_total{kind="pattern",rule="actions"}`:                 1,
+		`pgevict_targets_total{kind="pattern",rule="lists"}`:                   4,
+		`pgevict_targets_total{kind="pattern",rule="notes"}`:                   1,
+		`pgevict_evicted_total{rule="actions"}`:                                4,
+		`pgevict_evicted_total{rule="lists"}`:                                  3,
+		`pgevict_evicted_total{rule="notes"}`:                                  1,
+		`pgevict_widened_total{reason="column",rule="notes"}`:                  1,
+		`pgevict_widened_total{reason="truncate",rule="actions"}`:              1,
+		`pgevict_gaps_total{reason="start"}`:                                   1,
+		`pgevict_unreadable_total{reason="syntax",source="tcn"}`:               1,
+		`pgevict_unreadable_total{reason="foreign",source="events"}`:           1,
+		`pgevict_connected{peer="postgres"}`:                                   1,
+		`pgevict_connected{peer="redis"}`:                                      1,
+		`pgevict_pending`:                                                      0,
+		`pgevict_postgres_queue_usage`:                                         0,
+	} {
+		if have, ok := m[series]; !ok || have != want {
+			t.Errorf("%s: %v (%t), want %v", series, have, ok, want)
+		}
+	}
+	for _, series := range []string{
+		`pgevict_sweeps_total`, `pgevict_redis_errors_total{kind="connection"}`, `pgevict_apply_seconds_count`, `pgevict_canary_seconds_count`,
+		`pgevict_position_age_seconds`, `pgevict_build_info{`,
+	} {
+		if !slices.ContainsFunc(sortedSeries(m), func(s string) bool { return strings.HasPrefix(s, series) && m[s] > 0 }) {
+			t.Errorf("%s is not there, or 0", series)
+		}
+	}
+	if m["pgevict_position_age_seconds"] > 5 || m["pgevict_apply_seconds_sum"] <= 0 || m["pgevict_sweeps_total"] > m[`pgevict_gaps_total{reason="start"}`]+p.gaps() {
+		t.Errorf("position age %v, apply seconds %v, sweeps %v", m["pgevict_position_age_seconds"], m["pgevict_apply_seconds_sum"], m["pgevict_sweeps_total"])
+	}
+	for _, s := range sortedSeries(m) {
+		if strings.Contains(s, `"others"`) {
+			t.Errorf("a table that is not in the rules: %s", s)
+		}
+	}
+}
+
+func sortedSeries(m map[string]float64) []string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

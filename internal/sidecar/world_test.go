@@ -1,0 +1,181 @@
+package sidecar_test
+
+import (
+	"context"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"pgevict/internal/livetest"
+)
+
+// notifyEvent is the function of the seed note.
+const notifyEvent = `
+CREATE EXTENSION IF NOT EXISTS tcn;
+CREATE OR REPLACE FUNCTION notify_event() RETURNS TRIGGER AS $$
+DECLARE
+record RECORD;
+payload JSON;
+BEGIN
+IF (TG_OP = 'DELETE') THEN
+record = OLD;
+ELSE
+record = NEW;
+END IF;
+payload = json_build_object('table', TG_TABLE_NAME,
+'action', TG_OP,
+'data', row_to_json(record));
+PERFORM pg_notify('events', payload::text);
+RETURN NULL;
+END;
+$$ LANGUAGE plpgsql;
+`
+
+// tcnTrigger and eventTrigger are the seed note's triggers.
+func tcnTrigger(table string) string {
+	return "CREATE TRIGGER tcn_trigger AFTER INSERT OR UPDATE OR DELETE ON " + table +
+		" FOR EACH ROW EXECUTE PROCEDURE triggered_change_notification();"
+}
+
+func eventTrigger(table string) string {
+	return "CREATE TRIGGER event_trigger AFTER INSERT OR UPDATE OR DELETE ON " + table +
+		" FOR EACH ROW EXECUTE PROCEDURE notify_event();"
+}
+
+// world is a Postgres, a Redis, a link to each that can be broken, and what a sidecar needs to know of them.
+type world struct {
+	testing.TB
+	pg        *livetest.Postgres // nil: the shared one
+	dsn       string             // of the database, without the link
+	redis     *livetest.Redis
+	pgLink    *livetest.Proxy
+	redisLink *livetest.Proxy
+	cache     *redis.Client // without the link
+	environ   []string
+}
+
+const (
+	heartbeat  = 500 * time.Millisecond
+	againAfter = 600 * time.Millisecond
+)
+
+// newWorld makes the servers. pg is nil for a database on the shared server.
+func newWorld(tb testing.TB, pg *livetest.Postgres, schema, rules string, redisArgs ...string) *world {
+	tb.Helper()
+	w := &world{TB: tb, pg: pg}
+	var addr string
+	if pg != nil {
+		w.dsn, addr = pg.URL("postgres"), pg.Addr
+	} else {
+		w.dsn, addr = livetest.Database(tb), livetest.SharedPostgres(tb).Addr
+	}
+	w.redis = livetest.NewRedis(tb, redisArgs...)
+	w.pgLink, w.redisLink = livetest.NewProxy(tb, addr), livetest.NewProxy(tb, w.redis.Addr)
+	w.cache = newCache(tb, w.redis)
+	w.exec(schema)
+	u, err := url.Parse(w.dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	u.Host = w.pgLink.Addr
+	w.environ = []string{
+		"DATABASE_URL=" + u.String(),
+		"REDIS_URL=redis://" + w.redisLink.Addr + "/0",
+		rulesFile(tb, rules),
+		"PGEVICT_HEARTBEAT=" + heartbeat.String(),
+		"PGEVICT_AGAIN_AFTER=" + againAfter.String(),
+	}
+	return w
+}
+
+// quiet keeps go-redis from writing to standard error whenever a server is away, which is what the tests are about.
+var quiet = sync.OnceFunc(logging.Disable)
+
+// newCache is an application's client: quick to fail, and without retries of its own.
+func newCache(tb testing.TB, r *livetest.Redis) *redis.Client {
+	quiet()
+	c := redis.NewClient(&redis.Options{
+		Addr: r.Addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, PoolSize: 20,
+	})
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (w *world) connect() *pgx.Conn {
+	w.Helper()
+	conn, err := pgx.Connect(w.Context(), w.dsn)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// exec runs statements on a connection of their own.
+func (w *world) exec(sql string, args ...any) {
+	w.Helper()
+	conn, err := pgx.Connect(w.Context(), w.dsn)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer conn.Close(w.Context())
+	if _, err := conn.Exec(w.Context(), sql, args...); err != nil {
+		w.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// set puts keys into Redis, each with its own name as its value.
+func (w *world) set(keys ...string) {
+	w.Helper()
+	pipe := w.cache.Pipeline()
+	for _, key := range keys {
+		pipe.Set(w.Context(), key, key, 0)
+	}
+	if _, err := pipe.Exec(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) has(key string) bool {
+	w.Helper()
+	n, err := w.cache.Exists(w.Context(), key).Result()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return n == 1
+}
+
+// waitGone waits until a key is gone, and gives how long that took.
+func (w *world) waitGone(key string) time.Duration {
+	w.Helper()
+	began := time.Now()
+	livetest.Eventually(w, 20*time.Second, "gone: "+key, func() bool { return !w.has(key) })
+	return time.Since(began)
+}
+
+// serve starts a sidecar in this world; what is given beats the world's environment.
+func (w *world) serve(environ ...string) *program {
+	w.Helper()
+	return serve(w.TB, append(append([]string{}, w.environ...), environ...)...)
+}
+
+// serveReady starts a sidecar, and waits until the sweep of its start and the one that follows are done.
+func (w *world) serveReady(environ ...string) *program {
+	w.Helper()
+	p := w.serve(environ...)
+	p.waitReady()
+	w.rest(p)
+	return p
+}
+
+// rest waits until all that was committed until now has been applied, twice.
+func (w *world) rest(p *program) {
+	w.Helper()
+	p.waitApplied(time.Now())
+	p.waitApplied(time.Now().Add(againAfter*9/8 + 50*time.Millisecond))
+}
