@@ -1,5 +1,6 @@
 # make demo    shows the main job on a private Postgres and Redis; KEEP=1 leaves it running
 # make test    runs every test, with the race detector
+# make bench   measures what the README states
 
 GO     ?= go
 LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -7,7 +8,7 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # What the tests and the demo start: its command or file, and the Debian package that has it.
 NEEDED := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer
 
-.PHONY: build demo test lint deps
+.PHONY: build demo test bench lint deps
 .DEFAULT_GOAL := build
 
 build:
@@ -18,6 +19,9 @@ demo: deps
 
 test: deps
 	$(GO) test -race -timeout 15m ./...
+
+bench: deps
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./internal/sidecar
 
 lint:
 	$(GO) vet ./...

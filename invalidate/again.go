@@ -10,38 +10,42 @@ import (
 // retryAfter is how long a target waits that Redis refused by itself, while it took others.
 const retryAfter = time.Second
 
-// delay puts targets back into the set after a while, or up to an eighth of it later, so that few groups wait however
-// many there are: the second deletes are such targets, and so, with the mark that they hold back, are those that Redis
-// refused. Called with the lock held; the map is the queue's from then on.
-func (q *Queue) delay(targets map[rules.Target]time.Duration, after time.Duration, held since) {
+// delayed is a group of targets that goes back into the set later.
+type delayed struct {
+	kind    rules.Kind
+	targets map[rules.Target]time.Duration
+	after   time.Duration // how long each waits at least
+	open    time.Time     // until when others may join
+	due     time.Time
+	since   since // set for those that have never been applied
+}
+
+// joinBelow is how small a group must be to be merged with another. A large one costs more to merge than to keep.
+const joinBelow = 1024
+
+// delay puts targets of one kind back into the set after a while, or up to an eighth of it later, so that few groups
+// wait however many there are: the second deletes are such targets, and so, with the mark that they hold back, are those
+// that Redis refused. Called with the lock held; the map is the queue's from then on.
+func (q *Queue) delay(kind rules.Kind, targets map[rules.Target]time.Duration, after time.Duration, held since) {
 	if len(targets) == 0 {
 		return
 	}
 	now := time.Now()
 	for _, d := range q.delayed {
-		if d.after == after && d.since.any == held.any && now.Before(d.open) {
-			d.join(targets, held)
+		if d.kind == kind && d.after == after && d.since.any == held.any && now.Before(d.open) &&
+			min(len(targets), len(d.targets)) < joinBelow {
+			d.targets = merge(d.targets, targets)
+			if held.any {
+				d.since.add(held.mark)
+			}
 			q.boundDelayed()
 			return
 		}
 	}
 	slack := after / 8
-	q.delayed = append(q.delayed, &delayed{targets, after, now.Add(slack), now.Add(after + slack), held})
+	q.delayed = append(q.delayed, &delayed{kind, targets, after, now.Add(slack), now.Add(after + slack), held})
 	time.AfterFunc(after+slack, func() { q.release(false) })
 	q.boundDelayed()
-}
-
-// join merges the smaller map into the larger, so that a large batch costs next to nothing.
-func (d *delayed) join(targets map[rules.Target]time.Duration, held since) {
-	if len(targets) > len(d.targets) {
-		targets, d.targets = d.targets, targets
-	}
-	for t, added := range targets {
-		keep(d.targets, t, added)
-	}
-	if held.any {
-		d.since.add(held.mark)
-	}
 }
 
 // release puts the groups that are due back into the set: when all is set, every group that has never been applied, and
@@ -64,34 +68,48 @@ func (q *Queue) release(all bool) {
 			kept = append(kept, d)
 			continue
 		}
-		for t, added := range d.targets {
-			q.add(t, added)
-			if d.since.any {
-				q.waiting(t.Kind).since.add(d.since.mark)
-			}
+		w := q.waiting(d.kind)
+		w.merge(d.targets)
+		w.since.add(q.mark)
+		if d.since.any {
+			w.since.add(d.since.mark)
 		}
 	}
 	clear(q.delayed[len(kept):])
 	q.delayed = kept
+	q.bound()
 }
 
 // boundDelayed keeps the groups within the bound, by widening in the largest. Called with the lock held.
 func (q *Queue) boundDelayed() {
 	for {
-		total, largest := 0, q.delayed[0].targets
+		total, largest := 0, q.delayed[0]
 		for _, d := range q.delayed {
 			total += len(d.targets)
-			if len(d.targets) > len(largest) {
-				largest = d.targets
+			if len(d.targets) > len(largest.targets) {
+				largest = d
 			}
 		}
 		if total <= q.MaxPending {
 			return
 		}
-		wide, oldest, ok := q.collapse(largest)
+		wide, oldest, ok := q.collapse(largest.targets)
 		if !ok {
 			return
 		}
-		largest[wide] = oldest
+		keep(q.beside(largest, wide.Kind).targets, wide, oldest)
 	}
+}
+
+// beside gives the group of a kind that is due with another group.
+func (q *Queue) beside(d *delayed, kind rules.Kind) *delayed {
+	for _, other := range q.delayed {
+		if other.kind == kind && other.due.Equal(d.due) && other.since == d.since {
+			return other
+		}
+	}
+	other := *d
+	other.kind, other.targets = kind, map[rules.Target]time.Duration{}
+	q.delayed = append(q.delayed, &other)
+	return &other
 }

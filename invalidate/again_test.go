@@ -76,7 +76,7 @@ func (k *kit) flushed() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.Queue.keys.landed()
-	k.delay(targets, k.AgainAfter, since{})
+	k.delay(rules.Key, targets, k.AgainAfter, since{})
 	return n
 }
 
@@ -197,8 +197,8 @@ func TestRefusedTargetsWaitInFewGroups(t *testing.T) {
 		first := k.mark
 		for i := range 3000 {
 			k.mu.Lock()
-			k.delay(map[rules.Target]time.Duration{ids(set, "a", i, 1)[0]: 1}, retryAfter, since{k.mark, true})
-			k.delay(map[rules.Target]time.Duration{ids(set, "b", i, 1)[0]: 0}, k.AgainAfter, since{})
+			k.delay(rules.Key, map[rules.Target]time.Duration{ids(set, "a", i, 1)[0]: 1}, retryAfter, since{k.mark, true})
+			k.delay(rules.Key, map[rules.Target]time.Duration{ids(set, "b", i, 1)[0]: 0}, k.AgainAfter, since{})
 			if n := len(k.delayed); n > 20 {
 				t.Fatalf("%d groups", n)
 			}

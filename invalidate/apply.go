@@ -22,9 +22,18 @@ const (
 // command deletes keys of one template, or of one pattern.
 type command struct {
 	rule    string
-	keys    []string
+	args    []any          // the name, and pointers to the keys, which take no memory
 	targets []rules.Target // that the keys are, or the pattern that matches them
 	reply   *redis.IntCmd
+}
+
+// keys are those that the command deletes.
+func (c command) keys() []string {
+	keys := make([]string, 0, len(c.args)-1)
+	for _, key := range c.args[1:] {
+		keys = append(keys, *key.(*string))
+	}
+	return keys
 }
 
 // flush deletes the keys that wait, in as few round trips as they allow, and writes the position behind the last.
@@ -52,9 +61,9 @@ func (q *Queue) flush(ctx context.Context) error {
 		q.putBack(&q.keys, targets, sweep)
 		return err
 	}
-	q.delay(refused, retryAfter, q.keys.flying)
+	q.delay(rules.Key, refused, retryAfter, q.keys.flying)
 	q.keys.landed()
-	q.delay(targets, q.AgainAfter, since{})
+	q.delay(rules.Key, targets, q.AgainAfter, since{})
 	return nil
 }
 
@@ -124,11 +133,14 @@ func (q *Queue) unlinkTargets(ctx context.Context, targets map[rules.Target]time
 func (q *Queue) unlink(ctx context.Context, commands []command, more func(redis.Pipeliner)) error {
 	pipe := q.rdb.Pipeline()
 	for i, c := range commands {
+		c.args[0] = "unlink"
 		if q.DryRun {
-			q.Log.Info("dry run: would delete", zap.String("rule", c.rule), zap.Strings("keys", c.keys))
-			commands[i].reply = pipe.Exists(ctx, c.keys...)
-		} else {
-			commands[i].reply = pipe.Unlink(ctx, c.keys...)
+			c.args[0] = "exists"
+			q.Log.Info("dry run: would delete", zap.String("rule", c.rule), zap.Strings("keys", c.keys()))
+		}
+		commands[i].reply = redis.NewIntCmd(ctx, c.args...)
+		if err := pipe.Process(ctx, commands[i].reply); err != nil {
+			return err
 		}
 	}
 	more(pipe)
@@ -163,23 +175,32 @@ func (c command) refusal() error {
 func commandsFor(targets map[rules.Target]time.Duration) []command {
 	open := map[rules.Target]*command{}
 	var commands []command
+	var c *command
+	var of rules.Target // that c is for
 	for t := range targets {
-		c := open[t.Widen()]
-		if c == nil {
-			c = &command{rule: t.Rule()}
-			open[t.Widen()] = c
+		if wide := t.Widen(); c == nil || wide != of {
+			of = wide
+			if c = open[wide]; c == nil {
+				c = newCommand(t.Rule(), min(len(targets), keysPerCommand))
+				open[wide] = c
+			}
 		}
-		c.keys = append(c.keys, t.Key)
 		c.targets = append(c.targets, t)
-		if len(c.keys) == keysPerCommand {
+		c.args = append(c.args, &c.targets[len(c.targets)-1].Key)
+		if len(c.targets) == keysPerCommand {
 			commands = append(commands, *c)
-			*c = command{rule: c.rule}
+			*c = *newCommand(c.rule, keysPerCommand)
 		}
 	}
 	for _, c := range open {
-		if len(c.keys) > 0 {
+		if len(c.targets) > 0 {
 			commands = append(commands, *c)
 		}
 	}
 	return commands
+}
+
+// newCommand has room for some targets, which must not move, since args points to their keys.
+func newCommand(rule string, room int) *command {
+	return &command{rule: rule, args: make([]any, 1, 1+room), targets: make([]rules.Target, 0, room)}
 }

@@ -87,10 +87,10 @@ func TestNoCommandExceedsItsBound(t *testing.T) {
 		q.Add(ids(set, "b", 0, 1)...)
 		seen := map[string]bool{}
 		for _, c := range commandsFor(q.Queue.keys.pending) {
-			if len(c.keys) == 0 || len(c.keys) > keysPerCommand || len(c.keys) != len(c.targets) {
-				t.Errorf("%d keys: a command of %d", n, len(c.keys))
+			if len(c.keys()) == 0 || len(c.keys()) > keysPerCommand || len(c.keys()) != len(c.targets) {
+				t.Errorf("%d keys: a command of %d", n, len(c.keys()))
 			}
-			for i, key := range c.keys {
+			for i, key := range c.keys() {
 				if seen[key] || c.targets[i].Key != key || c.targets[i].Rule() != c.rule {
 					t.Errorf("%d keys: %s is there twice, or among others", n, key)
 				}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pgevict/internal/livetest"
+	"pgevict/rules"
 )
 
 func timeout(d time.Duration) func(*Options) { return func(o *Options) { o.Timeout = d } }
@@ -98,13 +99,13 @@ func TestPositionIsNeverAhead(t *testing.T) {
 		"it was refused": func(k *kit) {
 			k.Add(key...)
 			targets, _ := k.Queue.keys.take()
-			k.delay(targets, time.Minute, k.Queue.keys.flying)
+			k.delay(rules.Key, targets, time.Minute, k.Queue.keys.flying)
 			k.Queue.keys.landed()
 		},
 		"it was refused, and came back": func(k *kit) {
 			k.Add(key...)
 			targets, _ := k.Queue.keys.take()
-			k.delay(targets, time.Minute, k.Queue.keys.flying)
+			k.delay(rules.Key, targets, time.Minute, k.Queue.keys.flying)
 			k.Queue.keys.landed()
 			k.release(true)
 		},

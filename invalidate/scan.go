@@ -45,9 +45,9 @@ func (q *Queue) pass(ctx context.Context) error {
 	q.applied(targets, sweep)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.delay(refused, walkAgainAfter, q.patterns.flying)
+	q.delay(rules.Pattern, refused, walkAgainAfter, q.patterns.flying)
 	q.patterns.landed()
-	q.delay(targets, q.AgainAfter, since{})
+	q.delay(rules.Pattern, targets, q.AgainAfter, since{})
 	return nil
 }
 
@@ -69,7 +69,7 @@ func (q *Queue) walk(ctx context.Context, m *matcher) (refused map[rules.Target]
 			return nil, err
 		}
 		for _, c := range commands {
-			matched += len(c.keys)
+			matched += len(c.args) - 1
 			switch err := c.refusal(); {
 			case redis.IsPermissionError(err): // it says nothing about other keys
 				refused[c.targets[0]], refusal = 0, err
@@ -150,7 +150,11 @@ func (m *matcher) commands(keys []string) []command {
 	var commands []command
 	for pattern, keys := range stale {
 		for part := range slices.Chunk(keys, keysPerCommand) {
-			commands = append(commands, command{rule: pattern.Rule(), keys: part, targets: []rules.Target{pattern}})
+			c := command{rule: pattern.Rule(), args: make([]any, 1, 1+len(part)), targets: []rules.Target{pattern}}
+			for i := range part {
+				c.args = append(c.args, &part[i])
+			}
+			commands = append(commands, c)
 		}
 	}
 	return commands

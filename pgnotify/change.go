@@ -100,6 +100,8 @@ type Decoder struct {
 	changes []Change
 	rows    []Row
 	columns []Column
+	event   event
+	text    jsonText
 }
 
 // Decode reads a payload and gives the change that it means to each table that it concerns: one, or none where no table

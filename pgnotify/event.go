@@ -17,7 +17,7 @@ type about struct {
 
 // images is the value of a member that holds a row, or a list of rows.
 type images struct {
-	start  int  // where the value begins
+	start  int  // where the value begins; 0: there is none
 	about       // what was known when it was read
 	shaped bool // it is a row, a list of rows, or null
 	of     []Image
@@ -27,10 +27,12 @@ var eventOps = map[string]string{"INSERT": Insert, "UPDATE": Update, "DELETE": D
 
 // decodeEvent reads a JSON payload. Member names are matched exactly, and of a repeated member the last counts.
 func (d *Decoder) decodeEvent(payload string) (Change, error) {
-	none := images{shaped: true}
-	e := event{op: Unknown, data: none, old: none, Decoder: d}
-	t := &jsonText{s: payload}
-	ok := t.object(func(name jsonValue) bool { return e.member(name, t) }) && t.space() == 0 && t.i == len(t.s)
+	e := &d.event
+	*e = event{Decoder: d, op: Unknown,
+		data: images{shaped: true, of: e.data.of[:0]}, old: images{shaped: true, of: e.old.of[:0]}}
+	t := &d.text
+	*t = jsonText{s: payload}
+	ok := e.members(t) && t.space() == 0 && t.i == len(t.s)
 	if e.table == "" {
 		if !ok {
 			return Change{}, unreadable("syntax", "events: not a JSON object: it goes wrong at byte %d", t.i)
@@ -56,6 +58,19 @@ func (d *Decoder) decodeEvent(payload string) (Change, error) {
 	c.Changed = e.changed
 	c.Rows = e.pair(e.data.of, e.old.of)
 	return c, nil
+}
+
+// members reads the outer object.
+func (e *event) members(t *jsonText) bool {
+	for first := true; ; first = false {
+		name, more, ok := t.member(first)
+		if !more {
+			return ok
+		}
+		if !e.member(name, t) {
+			return false
+		}
+	}
 }
 
 // member reads one member of the outer object.
@@ -117,7 +132,7 @@ func (v jsonValue) texts() []string {
 // read reads a row, or a list of rows, by what is known so far. It reports whether it is JSON at all.
 func (e *event) read(m *images, t *jsonText) (ok bool) {
 	kind := t.space()
-	*m = images{start: t.i, about: e.about, shaped: kind == '{' || kind == '[' || kind == 'n'}
+	*m = images{start: t.i, about: e.about, shaped: kind == '{' || kind == '[' || kind == 'n', of: m.of[:0]}
 	if !m.shaped || kind == 'n' || e.table == "" {
 		_, ok = t.value()
 		return ok
@@ -140,23 +155,36 @@ func (e *event) read(m *images, t *jsonText) (ok bool) {
 	})
 }
 
-// row reads the columns that matter of one row.
+// row reads the columns that matter of one row, and passes over the others.
 func (e *event) row(t *jsonText) (Image, bool) {
 	image := e.image()
-	ok := t.object(func(name jsonValue) bool {
-		v, ok := t.value()
-		if !ok || len(e.feed.columns) == 0 {
-			return ok
+	for first := true; ; first = false {
+		name, more, ok := t.member(first)
+		if !more {
+			return image, ok
 		}
-		member, _ := name.text()
-		for _, c := range e.feed.columns {
-			if c.name == member {
-				image = e.add(image, c, v)
-			}
+		if c, wanted := e.wanted(name); wanted {
+			var v jsonValue
+			v, ok = t.value()
+			image = e.add(image, c, v)
+		} else {
+			t.i, ok = skip(t.s, t.i)
 		}
-		return true
-	})
-	return image, ok
+		if !ok {
+			return image, false
+		}
+	}
+}
+
+// wanted gives the column of that name, if it matters.
+func (e *event) wanted(name jsonValue) (column, bool) {
+	member, _ := name.text()
+	for _, c := range e.feed.columns {
+		if c.name == member {
+			return c, true
+		}
+	}
+	return column{}, false
 }
 
 // add puts a column into an image. Where the column came before, it is this one that counts, even if it is not a text.
@@ -194,21 +222,20 @@ func (e *event) pair(now, old []Image) []Row {
 	default:
 		// What is known of the other side of a row is that its primary key is as a rule the same.
 		for _, image := range now {
-			rows = append(rows, Row{Old: image.only(e.feed.key), New: image})
+			rows = append(rows, Row{Old: e.only(image), New: image})
 		}
 		for _, image := range old {
-			rows = append(rows, Row{Old: image, New: image.only(e.feed.key)})
+			rows = append(rows, Row{Old: image, New: e.only(image)})
 		}
 	}
 	e.rows = rows
 	return rows
 }
 
-// only gives the image of which no column but the named ones is known. A NULL is none of a primary key's values, so it
-// says nothing.
-func (i Image) only(names []string) Image {
-	image := Image{}
-	for _, name := range names {
+// only gives the image of which nothing but the primary key is known. A NULL is none of its values, so it says nothing.
+func (d *Decoder) only(i Image) Image {
+	image := d.image()
+	for _, name := range d.feed.key {
 		if text, null, known := i.Column(name); known && !null {
 			image = append(image, Column{Name: name, Text: text})
 		}

@@ -104,14 +104,17 @@ func FuzzJSON(f *testing.F) {
 		}
 		got := map[string]string{}
 		text := &jsonText{s: s}
-		ok := text.object(func(name jsonValue) bool {
-			v, ok := text.value()
-			key, whole := name.text()
-			if ok && whole {
+		name, more, ok := text.member(true)
+		for ; more && ok; name, more, ok = text.member(false) {
+			var v jsonValue
+			if v, ok = text.value(); !ok {
+				break
+			}
+			if key, whole := name.text(); whole {
 				got[key] = said(v)
 			}
-			return ok
-		}) && text.space() == 0 && text.i == len(text.s)
+		}
+		ok = ok && text.space() == 0 && text.i == len(text.s)
 		want := json.Valid([]byte(s)) && strings.HasPrefix(strings.TrimLeft(s, " \t\r\n"), "{")
 		if ok != want {
 			t.Fatalf("%q: %v, encoding/json says %v", s, ok, want)

@@ -1,6 +1,7 @@
 package pgnotify
 
 import (
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
@@ -14,18 +15,15 @@ type jsonText struct {
 
 // jsonValue is a value as it stands in the text.
 type jsonValue struct {
-	kind byte   // the first byte: " { [ t f n, and 0 for a number
-	raw  string // for a string without its quotes
+	kind    byte   // the first byte: " { [ t f n, and 0 for a number
+	escaped bool   // a string with escapes in it
+	raw     string // for a string without its quotes
 }
 
 // space passes over white space and gives the next byte, or 0 at the end.
 func (t *jsonText) space() byte {
-	for ; t.i < len(t.s); t.i++ {
-		switch c := t.s[t.i]; c {
-		case ' ', '\t', '\n', '\r':
-		default:
-			return c
-		}
+	if t.i = blank(t.s, t.i); t.i < len(t.s) {
+		return t.s[t.i]
 	}
 	return 0
 }
@@ -39,26 +37,26 @@ func (t *jsonText) take(c byte) bool {
 	return true
 }
 
-// object calls member for each member, with the text at its value, which member must read.
-func (t *jsonText) object(member func(name jsonValue) bool) bool {
-	if !t.take('{') {
-		return false
-	}
-	if t.take('}') {
-		return true
-	}
-	for {
-		if t.space() != '"' {
-			return false
-		}
-		name, ok := t.value()
-		if !ok || !t.take(':') || !member(name) {
-			return false
-		}
+// member goes to the first or the next member of an object, and reads its name and colon. Where there are no more, ok
+// tells whether the object ended as it should.
+func (t *jsonText) member(first bool) (name jsonValue, more, ok bool) {
+	switch {
+	case !first:
 		if !t.take(',') {
-			return t.take('}')
+			return name, false, t.take('}')
 		}
+	case !t.take('{'):
+		return name, false, false
+	case t.take('}'):
+		return name, false, true
 	}
+	start := blank(t.s, t.i)
+	if t.i, name.escaped, ok = skipString(t.s, start); !ok {
+		return name, false, false
+	}
+	name.raw = t.s[start+1 : t.i-1]
+	ok = t.take(':')
+	return name, ok, ok
 }
 
 // array calls element for each element, with the text at it, which element must read.
@@ -80,62 +78,72 @@ func (t *jsonText) array(element func() bool) bool {
 }
 
 // value reads one value of any kind.
-func (t *jsonText) value() (jsonValue, bool) {
-	switch c := t.space(); c {
-	case '"':
-		start := t.i + 1
-		ok := t.str()
-		return jsonValue{c, t.s[start:max(start, t.i-1)]}, ok
-	case '{', '[':
-		start := t.i
-		ok := t.nested()
-		return jsonValue{c, t.s[start:t.i]}, ok
-	case 't':
-		return jsonValue{c, "true"}, t.word("true")
-	case 'f':
-		return jsonValue{c, "false"}, t.word("false")
-	case 'n':
-		return jsonValue{c, "null"}, t.word("null")
-	default:
-		start := t.i
-		ok := t.number()
-		return jsonValue{0, t.s[start:t.i]}, ok
+func (t *jsonText) value() (v jsonValue, ok bool) {
+	c := t.space()
+	start := t.i
+	if c == '"' {
+		if t.i, v.escaped, ok = skipString(t.s, start); ok {
+			v.kind, v.raw = c, t.s[start+1:t.i-1]
+		}
+		return v, ok
 	}
+	if t.i, ok = skip(t.s, start); ok {
+		v.raw = t.s[start:t.i]
+		if strings.IndexByte("{[tfn", c) >= 0 {
+			v.kind = c
+		}
+	}
+	return v, ok
 }
 
-// nested passes over an object or an array, however deep.
-func (t *jsonText) nested() bool {
+// skip passes over one value of any kind, however deep. It and what it calls are most of the work on a row.
+func skip(s string, i int) (end int, ok bool) {
 	var room [32]byte
 	open := room[:0] // the brackets that are open
 	for {
-		switch c := t.space(); c { // a value is due
+		if i = blank(s, i); i == len(s) { // a value is due
+			return i, false
+		}
+		switch c := s[i]; c {
 		case '{', '[':
-			t.i++
 			open = append(open, c)
-			if t.space() != closing(c) {
-				if c == '{' && !t.name() {
-					return false
+			if i = blank(s, i+1); i == len(s) || s[i] != closing(c) {
+				if c == '{' {
+					if i, ok = skipName(s, i); !ok {
+						return i, false
+					}
 				}
 				continue
 			}
+		case '"':
+			if i, _, ok = skipString(s, i); !ok {
+				return i, false
+			}
 		default:
-			if _, ok := t.value(); !ok {
-				return false
+			if i, ok = skipScalar(s, i); !ok {
+				return i, false
 			}
 		}
-		for { // a value has ended
-			c := open[len(open)-1]
-			if t.take(',') {
-				if c == '{' && !t.name() {
-					return false
+		for more := false; !more; { // a value has ended
+			if len(open) == 0 {
+				return i, true
+			}
+			if i = blank(s, i); i == len(s) {
+				return i, false
+			}
+			switch c := open[len(open)-1]; s[i] {
+			case ',':
+				i, more = i+1, true
+				if c == '{' {
+					if i, ok = skipName(s, blank(s, i)); !ok {
+						return i, false
+					}
 				}
-				break
-			}
-			if !t.take(closing(c)) {
-				return false
-			}
-			if open = open[:len(open)-1]; len(open) == 0 {
-				return true
+			case closing(c):
+				i++
+				open = open[:len(open)-1]
+			default:
+				return i, false
 			}
 		}
 	}
@@ -144,82 +152,122 @@ func (t *jsonText) nested() bool {
 // closing is the bracket that closes another; in ASCII it stands two after it.
 func closing(open byte) byte { return open + 2 }
 
-// name passes over a member's name and its colon.
-func (t *jsonText) name() bool {
-	return t.space() == '"' && t.str() && t.take(':')
-}
-
-func (t *jsonText) word(w string) bool {
-	if !strings.HasPrefix(t.s[t.i:], w) {
-		return false
+// blank passes over white space.
+func blank(s string, i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
+		i++
 	}
-	t.i += len(w)
-	return true
+	return i
 }
 
-// str passes over a string, the next byte being its quote.
-func (t *jsonText) str() bool {
-	for i := t.i + 1; i < len(t.s); i++ {
-		switch c := t.s[i]; {
-		case c == '"':
-			t.i = i + 1
-			return true
-		case c == '\\':
+// skipName passes over a member's name and its colon.
+func skipName(s string, i int) (end int, ok bool) {
+	if i, _, ok = skipString(s, i); !ok {
+		return i, false
+	}
+	if i = blank(s, i); i == len(s) || s[i] != ':' {
+		return i, false
+	}
+	return i + 1, true
+}
+
+// skipString passes over a string, and tells whether it has escapes. Eight bytes at once are searched for a quote, a
+// backslash or a control character: x-ones sets the highest bit of a byte that was zero, and wrongly only behind one.
+func skipString(s string, i int) (end int, escaped, ok bool) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	if i >= len(s) || s[i] != '"' {
+		return i, false, false
+	}
+	for i++; i < len(s); {
+		for r := s[i:]; len(r) >= 8; r = r[8:] {
+			x := uint64(r[0]) | uint64(r[1])<<8 | uint64(r[2])<<16 | uint64(r[3])<<24 |
+				uint64(r[4])<<32 | uint64(r[5])<<40 | uint64(r[6])<<48 | uint64(r[7])<<56
+			quote, backslash := x^ones*'"', x^ones*'\\'
+			found := ((quote-ones)&^quote | (backslash-ones)&^backslash | (x-ones*' ')&^x) & highs
+			if found != 0 {
+				i += bits.TrailingZeros64(found) / 8
+				break
+			}
+			i += 8
+		}
+		switch c := s[i:]; {
+		case c == "":
+			return i, escaped, false
+		case c[0] == '"':
+			return i + 1, escaped, true
+		case c[0] == '\\':
+			n := escape(c[1:])
+			if n == 0 {
+				return i, escaped, false
+			}
+			i += 1 + n
+			escaped = true
+		case c[0] < ' ':
+			return i, escaped, false
+		default:
 			i++
-			if i == len(t.s) {
-				return false
-			}
-			if t.s[i] == 'u' {
-				if _, ok := hex4(t.s[i+1:]); !ok {
-					return false
-				}
-				i += 4
-			} else if strings.IndexByte(`"\/bfnrt`, t.s[i]) < 0 {
-				return false
-			}
-		case c < ' ':
-			return false
 		}
 	}
-	return false
+	return i, escaped, false
 }
 
-func (t *jsonText) number() bool {
-	if t.i < len(t.s) && t.s[t.i] == '-' {
-		t.i++
-	}
-	if t.i < len(t.s) && t.s[t.i] == '0' {
-		t.i++
-	} else if !t.digits() {
-		return false
-	}
-	if t.i < len(t.s) && t.s[t.i] == '.' {
-		t.i++
-		if !t.digits() {
-			return false
+// escape gives the length of an escape after its backslash, or 0.
+func escape(s string) int {
+	switch {
+	case s == "":
+		return 0
+	case s[0] == 'u':
+		if _, ok := hex4(s[1:]); ok {
+			return 5
 		}
+		return 0
+	case strings.IndexByte(`"\/bfnrt`, s[0]) >= 0:
+		return 1
 	}
-	if t.i < len(t.s) && t.s[t.i]|0x20 == 'e' {
-		t.i++
-		if t.i < len(t.s) && (t.s[t.i] == '+' || t.s[t.i] == '-') {
-			t.i++
-		}
-		return t.digits()
-	}
-	return true
+	return 0
 }
 
-func (t *jsonText) digits() bool {
-	start := t.i
-	for t.i < len(t.s) && t.s[t.i]-'0' <= 9 {
-		t.i++
+// skipScalar passes over a number, true, false or null.
+func skipScalar(s string, i int) (end int, ok bool) {
+	for _, word := range [...]string{"true", "false", "null"} {
+		if s[i] == word[0] {
+			return i + len(word), strings.HasPrefix(s[i:], word)
+		}
 	}
-	return t.i > start
+	if s[i] == '-' {
+		i++
+	}
+	if i < len(s) && s[i] == '0' {
+		i++
+	} else if i, ok = skipDigits(s, i); !ok {
+		return i, false
+	}
+	if i < len(s) && s[i] == '.' {
+		if i, ok = skipDigits(s, i+1); !ok {
+			return i, false
+		}
+	}
+	if i < len(s) && s[i]|0x20 == 'e' {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		return skipDigits(s, i)
+	}
+	return i, true
+}
+
+func skipDigits(s string, i int) (end int, ok bool) {
+	start := i
+	for i < len(s) && s[i]-'0' <= 9 {
+		i++
+	}
+	return i, i > start
 }
 
 // text decodes a string's escapes. It is not ok for one that stands for no text, such as half of a surrogate pair.
 func (v jsonValue) text() (text string, ok bool) {
-	if strings.IndexByte(v.raw, '\\') < 0 {
+	if !v.escaped {
 		return v.raw, true
 	}
 	var b strings.Builder

@@ -25,9 +25,9 @@ func (k Kind) String() string {
 
 // Target is what Redis must forget. It is comparable, so a set of them is a map.
 type Target struct {
-	Kind Kind
 	Key  string // the key's bytes, or the pattern in Redis' glob syntax
 	from *template
+	Kind Kind
 }
 
 // Rule is the name of the rule that made the target.
@@ -146,6 +146,9 @@ func (t *template) hasColumns() bool {
 
 // match yields the targets of one row: of what it was, and of what it is.
 func (t *template) match(row Row, yield func(Target, Reason) bool) bool {
+	if row.Old != nil && row.New != nil && t.same(row) {
+		row.Old = nil // the work of rendering it again
+	}
 	var old, now Target
 	var oldWhy, nowWhy Reason
 	var hadKey, hasKey bool
@@ -165,6 +168,21 @@ func (t *template) match(row Row, yield func(Target, Reason) bool) bool {
 		return false
 	}
 	return !hasKey || yield(now, nowWhy)
+}
+
+// same reports whether both images are known to give the same target.
+func (t *template) same(row Row) bool {
+	for _, p := range t.parts {
+		if p.kind != column {
+			continue
+		}
+		old, oldNull, oldKnown := row.Old.Column(p.text)
+		now, nowNull, nowKnown := row.New.Column(p.text)
+		if !oldKnown || !nowKnown || oldNull != nowNull || old != now {
+			return false
+		}
+	}
+	return true
 }
 
 // render fills the template from an image. A column that is NULL means that there is no such key, which ok tells; one

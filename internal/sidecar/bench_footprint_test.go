@@ -52,7 +52,7 @@ func idleMemory(b *testing.B, idle time.Duration) float64 {
 func awayMemory(b *testing.B, changes, batch int) (peak, usage float64, took time.Duration) {
 	b.Helper()
 	pg := benchPostgres(b)
-	url, conn := benchDatabase(b, pg, "ours", "tcn", 0)
+	url, conn := benchDatabase(b, pg, "ours", "tcn", shortRow, 0)
 	// The table of this one is narrow: what counts here are the notifications.
 	benchExec(b, conn, "CREATE TABLE rows (id bigint PRIMARY KEY)")
 	benchExec(b, conn, "CREATE TRIGGER changed AFTER INSERT ON rows FOR EACH ROW EXECUTE FUNCTION triggered_change_notification()")

@@ -25,8 +25,8 @@ func BenchmarkLatency(b *testing.B) {
 	}
 	pg, r := benchPostgres(b), livetest.NewRedis(b, "--notify-keyspace-events", "Eg")
 	rdb := benchRedis(b, r)
-	oursURL, ours := benchDatabase(b, pg, "ours", "tcn", changes)
-	bareURL, bare := benchDatabase(b, pg, "bare", "tcn", changes)
+	oursURL, ours := benchDatabase(b, pg, "ours", "tcn", shortRow, changes)
+	bareURL, bare := benchDatabase(b, pg, "bare", "tcn", shortRow, changes)
 	environ, httpAddr := benchEnviron(b, oursURL, r.URL(), actionRules)
 	sidecar := startBenchSidecar(b, environ, httpAddr)
 	startBenchLoop(b, loopUnlink, "tcn", bareURL, r.URL(), 1<<30)

@@ -20,6 +20,15 @@ const firstID = 814150981284533461
 
 func actionKey(i int) string { return fmt.Sprintf("action:%d", firstID+i) }
 
+// The descriptor of a row, which makes most of notify_event's message: of 290 bytes with the short one, and with the
+// long one, that of the note that the table comes from, of 660.
+const (
+	shortRow = `{"text": "ok"}`
+	longRow  = `{"text": "已經在專人線上回覆模式囉!欲切換回機器人模式,請點選按鈕。", "buttons":
+		[{"id": "qjeOd64yTZ", "type": "postback", "title": "回到機器人模式", "payload": "466303161796137991", "defaultVisible": true,
+		"webviewSetting": {"extension": false, "heightRatio": "full"}, "trackingUrlEnabled": false}]}`
+)
+
 // benchPostgres starts a server on which nothing runs beside what is measured.
 func benchPostgres(b *testing.B) *livetest.Postgres {
 	b.Helper()
@@ -28,7 +37,7 @@ func benchPostgres(b *testing.B) *livetest.Postgres {
 
 // benchDatabase makes a database with the table actions, of which a trigger tells a channel: tcn or events. Each that is
 // measured has a database of its own, since notifications do not cross databases.
-func benchDatabase(b *testing.B, pg *livetest.Postgres, name, channel string, rows int) (url string, conn *pgx.Conn) {
+func benchDatabase(b *testing.B, pg *livetest.Postgres, name, channel, descriptor string, rows int) (url string, conn *pgx.Conn) {
 	b.Helper()
 	benchExec(b, benchConnect(b, pg.URL("postgres")), "CREATE DATABASE "+name)
 	conn = benchConnect(b, pg.URL(name))
@@ -55,11 +64,8 @@ func benchDatabase(b *testing.B, pg *livetest.Postgres, name, channel string, ro
 			created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz
 		) WITH (fillfactor = 50);`)
 	benchExec(b, conn, `
-		INSERT INTO actions SELECT $1::bigint + i, 1, 'text', '{"text": "已經在專人線上回覆模式囉!欲切換回機器人模式,請點選按鈕。", "buttons":
-			[{"id": "qjeOd64yTZ", "type": "postback", "title": "回到機器人模式", "payload": "466303161796137991", "defaultVisible": true,
-			"webviewSetting": {"extension": false, "heightRatio": "full"}, "trackingUrlEnabled": false}]}',
-			466303161695474694, 'composite_actions', 'messenger'
-		FROM generate_series(0, $2::int - 1) i`, firstID, rows)
+		INSERT INTO actions SELECT $1::bigint + i, 1, 'text', $3::jsonb, 466303161695474694, 'composite_actions', 'messenger'
+		FROM generate_series(0, $2::int - 1) i`, firstID, rows, descriptor)
 	benchExec(b, conn, "CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON actions FOR EACH ROW EXECUTE FUNCTION "+trigger+"()")
 	return pg.URL(name), conn
 }

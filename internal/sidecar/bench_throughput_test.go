@@ -20,11 +20,12 @@ import (
 // until the last of their keys is gone. It is set against a loop that deletes one key after the other, and against one
 // that only reads the notifications. All three listen all the time, each in its own database, and take turns.
 func BenchmarkThroughput(b *testing.B) {
-	b.Run("tcn", func(b *testing.B) { benchThroughput(b, "tcn") })
-	b.Run("events", func(b *testing.B) { benchThroughput(b, "events") })
+	b.Run("tcn", func(b *testing.B) { benchThroughput(b, "tcn", shortRow) })
+	b.Run("events/short", func(b *testing.B) { benchThroughput(b, "events", shortRow) })
+	b.Run("events/long", func(b *testing.B) { benchThroughput(b, "events", longRow) })
 }
 
-func benchThroughput(b *testing.B, channel string) {
+func benchThroughput(b *testing.B, channel, descriptor string) {
 	// The naive loop's rate does not depend on how many there are, so it gets a tenth.
 	turns, backlog, sample := 5, 200_000, 20_000
 	if testing.Short() {
@@ -32,9 +33,9 @@ func benchThroughput(b *testing.B, channel string) {
 	}
 	pg, r := benchPostgres(b), livetest.NewRedis(b)
 	rdb := benchRedis(b, r)
-	oursURL, ours := benchDatabase(b, pg, "ours", channel, backlog)
-	naiveURL, naive := benchDatabase(b, pg, "naive", channel, sample)
-	readURL, read := benchDatabase(b, pg, "reader", channel, backlog)
+	oursURL, ours := benchDatabase(b, pg, "ours", channel, descriptor, backlog)
+	naiveURL, naive := benchDatabase(b, pg, "naive", channel, descriptor, sample)
+	readURL, read := benchDatabase(b, pg, "reader", channel, descriptor, backlog)
 	environ, httpAddr := benchEnviron(b, oursURL, r.URL(), actionRules)
 	sidecar := startBenchSidecar(b, environ, httpAddr)
 	naiveLoop := startBenchLoop(b, loopNaive, channel, naiveURL, r.URL(), sample)
@@ -137,7 +138,7 @@ func benchInProcess(b *testing.B, channel string) {
 	const turns, backlog = 5, 200_000
 	pg, r := benchPostgres(b), livetest.NewRedis(b)
 	rdb := benchRedis(b, r)
-	url, conn := benchDatabase(b, pg, "ours", channel, backlog)
+	url, conn := benchDatabase(b, pg, "ours", channel, longRow, backlog)
 	environ, httpAddr := benchEnviron(b, url, r.URL(), actionRules)
 	ctx, stop := context.WithCancel(b.Context())
 	served := make(chan error)

@@ -22,10 +22,32 @@ type metrics struct {
 	connected                                                       *prometheus.GaugeVec
 	queueUsage                                                      prometheus.Gauge
 
-	// Looking a counter up by its labels costs more than matching a change, so the listener's goroutine remembers those
-	// that it needs for each.
-	changeCounters map[changeLabels]prometheus.Counter
-	targetCounters map[targetLabels]prometheus.Counter
+	// Looking a counter up by its labels costs more than matching a change, so the listener's goroutine remembers them.
+	changeCounters counters[changeLabels]
+	targetCounters counters[targetLabels]
+}
+
+// counters remembers counters by their labels, and the last of them in a place of its own.
+type counters[L comparable] struct {
+	all    map[L]prometheus.Counter
+	labels L
+	last   prometheus.Counter
+}
+
+func (c *counters[L]) get(labels L, find func() prometheus.Counter) prometheus.Counter {
+	if c.last != nil && c.labels == labels {
+		return c.last
+	}
+	counter := c.all[labels]
+	if counter == nil {
+		counter = find()
+		if c.all == nil {
+			c.all = map[L]prometheus.Counter{}
+		}
+		c.all[labels] = counter
+	}
+	c.labels, c.last = labels, counter
+	return counter
 }
 
 type changeLabels struct{ table, op, source string }
@@ -36,11 +58,7 @@ type targetLabels struct {
 }
 
 func newMetrics() *metrics {
-	m := &metrics{
-		registry:       prometheus.NewRegistry(),
-		changeCounters: map[changeLabels]prometheus.Counter{},
-		targetCounters: map[targetLabels]prometheus.Counter{},
-	}
+	m := &metrics{registry: prometheus.NewRegistry()}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(c)
@@ -114,22 +132,16 @@ func (m *metrics) QueueUsage(usage float64) { m.queueUsage.Set(usage) }
 
 func (m *metrics) change(c pgnotify.Change) {
 	labels := changeLabels{c.Table, c.Op, string(c.Source)}
-	counter := m.changeCounters[labels]
-	if counter == nil {
-		counter = m.changes.WithLabelValues(labels.table, labels.op, labels.source)
-		m.changeCounters[labels] = counter
-	}
-	counter.Inc()
+	m.changeCounters.get(labels, func() prometheus.Counter {
+		return m.changes.WithLabelValues(labels.table, labels.op, labels.source)
+	}).Inc()
 }
 
 func (m *metrics) target(t rules.Target, widened rules.Reason) {
 	labels := targetLabels{t.Rule(), t.Kind}
-	counter := m.targetCounters[labels]
-	if counter == nil {
-		counter = m.found.WithLabelValues(labels.rule, labels.kind.String())
-		m.targetCounters[labels] = counter
-	}
-	counter.Inc()
+	m.targetCounters.get(labels, func() prometheus.Counter {
+		return m.found.WithLabelValues(labels.rule, labels.kind.String())
+	}).Inc()
 	if widened != rules.Exact {
 		m.widened.WithLabelValues(t.Rule(), string(widened)).Inc()
 	}
