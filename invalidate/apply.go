@@ -58,6 +58,7 @@ func (q *Queue) flush(ctx context.Context) error {
 		q.markDue = true
 	}
 	if err != nil {
+		q.markDue = q.markDue || markDue // so that Redis is asked again even if nothing waits for it
 		q.putBack(&q.keys, targets, sweep)
 		return err
 	}
@@ -92,7 +93,7 @@ func (q *Queue) unlinkTargets(ctx context.Context, targets map[rules.Target]time
 	commands := commandsFor(targets)
 	refused := map[rules.Target]time.Duration{}
 	var refusal error
-	var written func(ahead bool)
+	var written func(ahead bool) error
 	for done := false; !done; {
 		n := min(len(commands), commandsPerPipeline)
 		chunk := commands[:n]
@@ -117,7 +118,9 @@ func (q *Queue) unlinkTargets(ctx context.Context, targets map[rules.Target]time
 	}
 	q.refusing = len(refused) > 0
 	if written != nil {
-		written(q.refusing)
+		if err := written(q.refusing); redis.IsLoadingError(err) {
+			return nil, err // nothing can be done before that has ended
+		}
 	}
 	if refusal != nil && len(refused) == len(targets) {
 		return nil, refusal

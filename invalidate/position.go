@@ -28,9 +28,10 @@ type position struct {
 
 func newPosition() position { return position{id: rand.Text()} }
 
-// writePosition adds the write of the position to a pipeline, and gives what to call once that has been executed; ahead
-// says that Redis refused some of the keys that the position counts as deleted.
-func (q *Queue) writePosition(ctx context.Context, pipe redis.Pipeliner, refused bool) (written func(ahead bool)) {
+// writePosition adds the write of the position to a pipeline, and gives what to call once that has been executed. The
+// position counts the keys on their way as deleted, unless some are known to be refused; ahead says that some then were.
+// The error is that of Redis, which has been taken note of.
+func (q *Queue) writePosition(ctx context.Context, pipe redis.Pipeliner, refused bool) (written func(ahead bool) error) {
 	q.mu.Lock()
 	latest, safe := q.mark, q.safe(refused)
 	q.mu.Unlock()
@@ -44,17 +45,21 @@ func (q *Queue) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 		value := fmt.Sprintf("%s %d %d", p.id, number, safe.Position)
 		reply = pipe.SetArgs(ctx, positionPrefix+p.id, value, redis.SetArgs{Get: true, TTL: positionTTL})
 	}
-	return func(ahead bool) {
+	return func(ahead bool) error {
 		before, err := reply.Result()
+		vouches := refused || !ahead
 		if err != nil && !errors.Is(err, redis.Nil) {
-			q.failed(fmt.Errorf("write the position, %s*: %w", positionPrefix, err))
+			err = fmt.Errorf("write the position, %s*: %w", positionPrefix, err)
+			q.failed(err)
+			vouches = false
 			if !redis.IsOOMError(err) { // a Redis that is full still deletes, so the way to it is whole
-				return
+				return err
 			}
 		} else if !q.DryRun {
 			if !p.expected(before) {
 				q.Log.Warn("Redis went back in time or lost its data, so deletes may be undone")
 				q.Gap(GapRollback)
+				vouches = false
 			}
 			p.acked = number
 		}
@@ -62,9 +67,10 @@ func (q *Queue) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.stats.Canary = time.Now()
-		if (err == nil || errors.Is(err, redis.Nil)) && (refused || !ahead) {
+		if vouches {
 			q.stats.Position = safe.Sent
 		}
+		return nil
 	}
 }
 

@@ -38,8 +38,8 @@ func (q *Queue) onConnect(ctx context.Context, conn *redis.Conn) error {
 	if err != nil && !redis.IsPermissionError(err) {
 		return fmt.Errorf("INFO: %w", err)
 	}
-	if infoField(info, "redis_mode") == "cluster" {
-		return errors.New("it is a Redis Cluster, which this version of pgevict does not support")
+	if mode := infoField(info, "redis_mode"); mode != "" && mode != "standalone" {
+		return fmt.Errorf("it is a Redis of the mode %q, and this version of pgevict supports a single server alone", mode)
 	}
 	run := infoField(info, "run_id")
 	q.mu.Lock()

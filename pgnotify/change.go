@@ -128,11 +128,12 @@ func (d *Decoder) Decode(source Source, payload string) (changes []Change, known
 	return d.changes, d.known, err
 }
 
-// image gives an empty image with room for the columns that matter.
+// image gives an empty image with room for the columns that matter. It is never nil, which would mean that the row did
+// not exist, even where no column matters.
 func (d *Decoder) image() Image {
 	n := len(d.feed.columns)
-	if cap(d.columns)-len(d.columns) < n {
-		d.columns = make([]Column, 0, max(2*cap(d.columns), n)) // images keep what they have of the old room
+	if d.columns == nil || cap(d.columns)-len(d.columns) < n {
+		d.columns = make([]Column, 0, max(2*cap(d.columns), n, 8)) // images keep what they have of the old room
 	}
 	start := len(d.columns)
 	d.columns = d.columns[:start+n]

@@ -42,6 +42,7 @@ func (d *Decoder) decodeEvent(payload string) (Change, error) {
 	c := Change{Schema: e.schema, Table: e.table, Op: e.op}
 	d.find(e.schema, e.table)
 	if !ok {
+		c.Op = Unknown // what follows may say it again
 		return c, unreadable("syntax", "events: the JSON goes wrong at byte %d", t.i)
 	}
 	if e.op == Truncate {

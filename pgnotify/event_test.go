@@ -88,7 +88,7 @@ func TestDecodeEvents(t *testing.T) {
 		{`{"table":"t","action":"UPDATE","data":{"id":1},"old":7}`, "update t", "rows"},
 
 		// Broken JSON, with the table before it and without.
-		{`{"table":"t","action":"UPDATE","changed":["id"],"data":{"id":1`, "update t", "syntax"},
+		{`{"table":"t","action":"UPDATE","changed":["id"],"data":{"id":1`, "unknown t", "syntax"},
 		{`{"table":"t","schema":"s","data":{"id":1}`, "unknown s.t", "syntax"},
 		{`{"table":"t"} x`, "unknown t", "syntax"},
 		{`{"table":"t"}{}`, "unknown t", "syntax"},

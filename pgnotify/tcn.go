@@ -12,17 +12,18 @@ func (d *Decoder) decodeTCN(payload string) (Change, error) {
 	if !ok || table == "" || (rest != "" && rest[0] != ',') {
 		return Change{}, unreadable("syntax", "tcn: it does not begin with a table's name in double quotes and a comma")
 	}
-	c := Change{Table: table, Op: Unknown}
+	c := Change{Table: table, Op: Unknown} // until all of it has been read
 	d.find("", table)
 
-	op, rest := cut(rest, 2)
-	switch op {
+	var op string
+	letter, rest := cut(rest, 2)
+	switch letter {
 	case ",I":
-		c.Op = Insert
+		op = Insert
 	case ",U":
-		c.Op = Update
+		op = Update
 	case ",D":
-		c.Op = Delete
+		op = Delete
 	default:
 		return c, unreadable("syntax", "tcn: I, U or D expected after the table's name")
 	}
@@ -48,8 +49,9 @@ func (d *Decoder) decodeTCN(payload string) (Change, error) {
 			}
 		}
 	}
+	c.Op = op
 	row := Row{Old: image}
-	if c.Op == Insert {
+	if op == Insert {
 		row = Row{New: image}
 	}
 	d.rows = append(d.rows, row)

@@ -9,8 +9,8 @@ type message struct {
 }
 
 // waiting keeps messages of tables that the catalog does not have, until it has been read again. It stays small: many
-// messages of one table become one that means any row of it, as do all once they are too long together, and if there
-// are too many tables all becomes a gap.
+// messages of one table become one that means any row of it, as do those of a table whose message makes all of them too
+// long together, and if there are too many tables all becomes a gap.
 type waiting struct {
 	tables map[ref][]message
 	bytes  int  // of all payloads

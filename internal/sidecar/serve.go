@@ -27,7 +27,9 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return UsageError{err}
 	}
-	log := config.Logger(stderr)
+	out, flush := patientWriter(stderr)
+	defer flush()
+	log := config.Logger(out)
 	log.Info("pgevict starts", zap.String("version", Version()), zap.Int("tables", len(set.Tables())),
 		zap.Strings("tcn_channels", config.TCNChannels), zap.Strings("events_channels", config.EventsChannels),
 		zap.Bool("dry_run", config.DryRun))
@@ -39,7 +41,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	p.queue = invalidate.New(redisOptions, invalidate.Options{
 		MaxPending: config.MaxPending,
 		AgainAfter: config.AgainAfter,
-		Timeout:    config.Heartbeat,
+		Timeout:    min(config.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     config.DryRun,
 		Gap:        p.Gap,
 		Observer:   queueObserver{m},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -31,7 +32,9 @@ func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &tailer{set: set, lines: make(chan explanation, tailRoom), log: config.Logger(stderr)}
+	out, flush := patientWriter(stderr)
+	defer flush()
+	t := &tailer{set: set, lines: make(chan explanation, tailRoom), log: config.Logger(out)}
 	printed := make(chan error, 1)
 	go func() {
 		err := t.print(stdout)
@@ -40,7 +43,12 @@ func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	}()
 	listener(config, set, newMetrics(), t.log).Run(ctx, t)
 	close(t.lines)
-	return <-printed
+	select {
+	case err := <-printed:
+		return err
+	case <-time.After(flushTime): // nobody reads the output
+		return nil
+	}
 }
 
 func (t *tailer) print(stdout io.Writer) error {
