@@ -5,8 +5,9 @@
 GO     ?= go
 LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-# What the tests and the demo start: its command or file, and the Debian package that has it.
-NEEDED := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer
+# What the tests and the demo start, and the compiler that the race detector is linked with: a command or a file, and the
+# Debian package that has it.
+NEEDED := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer gcc:gcc libc:libc6-dev
 
 .PHONY: build demo test bench lint deps
 .DEFAULT_GOAL := build
@@ -34,6 +35,7 @@ deps:
 		case $${need%%:*} in \
 		initdb) ls /usr/lib/postgresql/*/bin/initdb || command -v initdb ;; \
 		tcn) ls /usr/share/postgresql/*/extension/tcn.control || ls "$$(pg_config --sharedir)/extension/tcn.control" ;; \
+		libc) ls /usr/include/stdlib.h ;; \
 		pgbouncer) PATH=$$PATH:/usr/sbin command -v pgbouncer ;; \
 		*) command -v $${need%%:*} ;; \
 		esac >/dev/null 2>&1 || missing="$$missing $${need##*:}"; \

@@ -104,7 +104,7 @@ func TestTypes(t *testing.T) {
 	t.Parallel()
 	url := livetest.Database(t)
 	conn, ears := connect(t, url), connect(t, url)
-	exec(t, conn, typesSQL+notifyEventSQL)
+	exec(t, conn, typesSQL+livetest.NotifyEvent)
 	exec(t, ears, "LISTEN tcn")
 	exec(t, ears, "LISTEN events")
 	var types []string

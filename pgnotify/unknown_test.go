@@ -18,7 +18,7 @@ func TestNewPartition(t *testing.T) {
 	t.Parallel()
 	url := livetest.Database(t)
 	conn := connect(t, url)
-	exec(t, conn, notifyEventSQL+`
+	exec(t, conn, livetest.NotifyEvent+`
 		CREATE TABLE orders (id int PRIMARY KEY, ts timestamptz) PARTITION BY RANGE (id);
 		CREATE TABLE plain (id int PRIMARY KEY);
 		CREATE TRIGGER e AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW EXECUTE FUNCTION notify_event();`)

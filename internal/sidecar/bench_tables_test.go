@@ -46,18 +46,7 @@ func benchDatabase(b *testing.B, pg *livetest.Postgres, name, channel, descripto
 		trigger = "notify_event"
 	}
 	benchExec(b, conn, `
-		CREATE EXTENSION tcn;
-		CREATE FUNCTION notify_event() RETURNS TRIGGER LANGUAGE plpgsql AS $$
-		DECLARE
-			record RECORD;
-			payload JSON;
-		BEGIN
-			IF (TG_OP = 'DELETE') THEN record = OLD; ELSE record = NEW; END IF;
-			payload = json_build_object('table', TG_TABLE_NAME, 'action', TG_OP, 'data', row_to_json(record));
-			PERFORM pg_notify('events', payload::text);
-			RETURN NULL;
-		END;
-		$$;
+		CREATE EXTENSION tcn;`+livetest.NotifyEvent+`
 		CREATE TABLE actions (
 			id bigint PRIMARY KEY, "order" integer NOT NULL, type text NOT NULL, descriptor jsonb NOT NULL,
 			actionable_id bigint NOT NULL, actionable_type text NOT NULL, platform text NOT NULL,

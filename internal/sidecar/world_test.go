@@ -14,27 +14,8 @@ import (
 	"pgevict/internal/livetest"
 )
 
-// notifyEvent is the function of the seed note.
-const notifyEvent = `
-CREATE EXTENSION IF NOT EXISTS tcn;
-CREATE OR REPLACE FUNCTION notify_event() RETURNS TRIGGER AS $$
-DECLARE
-record RECORD;
-payload JSON;
-BEGIN
-IF (TG_OP = 'DELETE') THEN
-record = OLD;
-ELSE
-record = NEW;
-END IF;
-payload = json_build_object('table', TG_TABLE_NAME,
-'action', TG_OP,
-'data', row_to_json(record));
-PERFORM pg_notify('events', payload::text);
-RETURN NULL;
-END;
-$$ LANGUAGE plpgsql;
-`
+// notifyEvent makes both of the seed note's triggers possible.
+const notifyEvent = "CREATE EXTENSION IF NOT EXISTS tcn;" + livetest.NotifyEvent
 
 // tcnTrigger and eventTrigger are the seed note's triggers.
 func tcnTrigger(table string) string {
