@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
 // version is set at link time for a release.
@@ -59,6 +60,6 @@ func Check(environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "ok: %s has rules for %d tables, and the configuration is complete\n", config.Rules, len(set.Tables()))
+	_, err = fmt.Fprintf(stdout, "ok: the configuration is complete, and %s has rules for %s\n", config.Rules, strings.Join(tableNames(set), ", "))
 	return err
 }

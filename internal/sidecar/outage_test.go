@@ -219,7 +219,8 @@ func (o outage) run(t *testing.T, environ ...string) (stale []string) {
 		w.set(foreign()...)
 	}
 	ot.stopWriters()
-	w.rest(sidecar) // readers fill on, so that there is something to compare
+	w.rest(sidecar)
+	ot.fill100() // so that there is something to compare
 	ot.stop()
 	stale, cached := ot.stale()
 	if cached < 100 {

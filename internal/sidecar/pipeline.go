@@ -1,6 +1,8 @@
 package sidecar
 
 import (
+	"slices"
+
 	"go.uber.org/zap"
 
 	"pgevict/invalidate"
@@ -66,7 +68,9 @@ func toRules(c pgnotify.Change, room []rules.Row) (rules.Change, []rules.Row) {
 func tableNames(set *rules.Set) []string {
 	var names []string
 	for _, t := range set.Tables() {
-		names = append(names, t.Name)
+		if !slices.Contains(names, t.Name) {
+			names = append(names, t.Name)
+		}
 	}
 	return names
 }

@@ -244,6 +244,15 @@ func (l *workload) write100() {
 	livetest.Eventually(l, 30*time.Second, "the application writes", func() bool { return l.writes.Load() >= writes })
 }
 
+// fill100 waits until the readers have filled some of the cache, beside what is not in the rules and pgevict's positions.
+func (l *workload) fill100() {
+	l.Helper()
+	enough := int64(len(foreign()) + 2 + 100)
+	livetest.Eventually(l, 60*time.Second, "the readers fill the cache", func() bool {
+		return l.cache.DBSize(l.Context()).Val() >= enough
+	})
+}
+
 func (l *workload) stopWriters() {
 	l.writers()
 	l.writing.Wait()
