@@ -85,8 +85,8 @@ func oneOf[T comparable](to *T, value T, allowed ...T) error {
 
 // LoadConfig reads the configuration from environ, which has the form of os.Environ. required names the URLs that must
 // be there, DatabaseURL or RedisURL; whichever is given is looked at all the same. The error holds every problem, one a
-// line, and no value of any variable; what has no problem is in the Config all the same. (One thing comes from elsewhere: what a Postgres URL leaves open, pgx fills in from
-// PG… variables and files of the process, as libpq does.)
+// line, and no value of any variable; what has no problem is in the Config all the same. (One thing comes from
+// elsewhere: what a Postgres URL leaves open, pgx fills in from PG… variables and files of the process, as libpq does.)
 func LoadConfig(environ []string, required ...string) (Config, error) {
 	var (
 		c        Config

@@ -28,6 +28,7 @@ func patientWriter(w io.Writer) (out io.Writer, flush func()) {
 		select {
 		case lines <- nil: // the end
 		case <-late:
+			return
 		}
 		select {
 		case <-written:
