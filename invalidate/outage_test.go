@@ -215,3 +215,22 @@ func TestClusterIsRefusedByName(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A mark that could not be written is tried again by itself: an idle queue notices at once that Redis is back.
+func TestAMarkIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	k := makeQueue(t, r.URL()).run()
+	k.Mark(Mark{Position: 1, Sent: time.Now()})
+	livetest.Eventually(t, soon, "the first mark", func() bool { return !k.Stats().Canary.IsZero() })
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	down := time.Now()
+	k.Mark(Mark{Position: 2, Sent: down})
+	livetest.Eventually(t, soon, "Redis is missed", func() bool { return !k.Stats().Connected })
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	livetest.Eventually(t, soon, "the second mark", func() bool { return k.Stats().Canary.After(down) })
+}
