@@ -185,7 +185,7 @@ func (d *Decoder) find(schema, table string) {
 	d.feed, d.known = &feed{}, d.Catalog == nil
 	names, ok := d.Columns(schema, table)
 	if ok {
-		d.feed.tables = []ref{{schema, table}}
+		d.feed.tables = []ref{{strings.Clone(schema), strings.Clone(table)}} // the one text that outlives the change
 	}
 	for _, name := range names {
 		d.feed.columns = append(d.feed.columns, column{name: name})

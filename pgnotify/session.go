@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 )
 
@@ -43,6 +45,7 @@ type session struct {
 	sent     map[string]time.Time
 	quiet    bool // nothing has come since the last heartbeat
 
+	enough   func() bool // ends a wait for notifications; nil while none is waited for
 	alarm    *time.Timer // ends a query; nil while none runs
 	patience time.Duration
 	came     int // notifications so far
@@ -93,7 +96,9 @@ func (s *session) connect(ctx context.Context, listens bool) (*pgconn.PgConn, er
 	}
 	if listens {
 		config = config.Copy()
-		config.OnNotification = s.notification
+		config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+			return pgproto3.NewFrontend(&tap{Reader: r, notify: s.notification}, w)
+		}
 	}
 	return Connect(ctx, config, s.slow())
 }
@@ -243,44 +248,41 @@ func (s *session) hear(ctx context.Context, until time.Time, enough func() bool)
 // hearUntil reads notifications until the deadline, until enough says so or until a message needs a catalog that may be
 // read now.
 func (s *session) hearUntil(ctx context.Context, until time.Time, enough func() bool) error {
+	s.enough = func() bool {
+		return enough != nil && enough() || s.waiting.any() && time.Since(s.read) >= catalogPause
+	}
+	defer func() { s.enough = nil }()
+	// The deadline stands on the socket, since the driver's wait is over only when there is an error.
 	if err := s.wake(until); err != nil {
 		return err
 	}
 	defer func() { _ = s.wake(time.Time{}) }() // queries have deadlines of their own
-	for n := 1; ; n++ {
-		if ctx.Err() != nil || enough != nil && enough() || s.waiting.any() && time.Since(s.read) >= catalogPause {
-			return nil
-		}
-		// The deadline stands on the socket, since a context with a deadline costs pgx more than the reading itself. It
-		// is not noticed while messages come from a full buffer.
-		if n%256 == 0 && time.Now().After(until) {
-			return nil
-		}
-		if err := s.conn.WaitForNotification(context.Background()); err != nil {
-			if !pgconn.Timeout(err) {
-				return fmt.Errorf("wait for a notification: %w", err)
-			}
-			return nil // the deadline is what was waited for
-		}
+	if ctx.Err() != nil || s.enough() {
+		return nil
 	}
+	if err := s.conn.WaitForNotification(context.Background()); !pgconn.Timeout(err) {
+		return fmt.Errorf("wait for a notification: %w", err)
+	}
+	return nil
 }
 
 // wake ends the wait for a notification at the given time.
 func (s *session) wake(at time.Time) error { return s.conn.Conn().SetReadDeadline(at) }
 
 // notification takes one message, in the middle of reading the connection, which it cannot use.
-func (s *session) notification(_ *pgconn.PgConn, n *pgconn.Notification) {
+func (s *session) notification(channel, payload string) {
 	s.quiet = false
 	s.came++
 	if s.alarm != nil && s.came%64 == 0 {
 		s.alarm.Reset(s.patience)
 	}
-	if n.Channel == s.canary {
-		s.canaryBack(n.Payload)
-		return
+	if channel == s.canary {
+		s.canaryBack(payload)
+	} else if source, ok := s.Channels[channel]; ok {
+		s.message(message{source, payload}, false)
 	}
-	if source, ok := s.Channels[n.Channel]; ok {
-		s.message(message{source, n.Payload}, false)
+	if s.enough != nil && s.enough() {
+		_ = s.wake(time.Unix(1, 0)) // if that fails, so does reading
 	}
 }
 
@@ -322,6 +324,7 @@ func (s *session) message(m message, final bool) {
 }
 
 func (s *session) keep(m message) {
+	m.payload = strings.Clone(m.payload)
 	if !s.reading && !s.waiting.any() {
 		s.held = s.position
 	}
