@@ -34,7 +34,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
-	if len(args) > 0 && command != "explain" {
+	if len(args) > 0 && command != "explain" && command != "triggers" {
 		return sidecar.UsageError{Err: fmt.Errorf("%s takes no arguments; see pgevict help", command)}
 	}
 	switch command {
@@ -46,6 +46,8 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		return sidecar.Explain(ctx, args, environ, stdin, stdout)
 	case "tail":
 		return sidecar.Tail(ctx, environ, stdout, stderr)
+	case "triggers":
+		return sidecar.Triggers(ctx, args, environ, stdout)
 	case "version", "-version", "--version":
 		return sidecar.PrintVersion(stdout)
 	case "help", "-h", "-help", "--help":

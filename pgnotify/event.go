@@ -218,6 +218,10 @@ func (e *event) pair(now, old []Image) []Row {
 		}
 	case len(old) == len(now):
 		for i := range now {
+			if e.moved(old[i], now[i]) { // to the caches one row is gone and another is there
+				rows = append(rows, Row{Old: old[i]}, Row{New: now[i]})
+				continue
+			}
 			rows = append(rows, Row{Old: old[i], New: now[i]})
 		}
 	default:
@@ -231,6 +235,18 @@ func (e *event) pair(now, old []Image) []Row {
 	}
 	e.rows = rows
 	return rows
+}
+
+// moved reports whether an update is known to have changed the row's primary key.
+func (d *Decoder) moved(old, now Image) bool {
+	for _, name := range d.feed.key {
+		was, _, knownOld := old.Column(name)
+		is, _, knownNow := now.Column(name)
+		if knownOld && knownNow && was != is {
+			return true
+		}
+	}
+	return false
 }
 
 // only gives the image of which nothing but the primary key is known. A NULL is none of its values, so it says nothing.

@@ -100,6 +100,17 @@ func (s *Set) Columns(schema, name string) (columns []string, ok bool) {
 	return columns, ok
 }
 
+// OnlyChanged reports whether an update of a table matters only where it changes one of the table's [Set.Columns]: every
+// rule that counts updates says "changed".
+func (s *Set) OnlyChanged(schema, name string) bool {
+	for _, r := range s.tables[name] {
+		if r.inSchema(schema) && r.wants(Update) && len(r.changed) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // columns yields the columns that the rule uses, some more than once.
 func (r *rule) columns(yield func(string) bool) {
 	for _, c := range r.changed {

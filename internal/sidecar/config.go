@@ -33,20 +33,21 @@ const HTTPOff = "off"
 // Config is everything that the environment says. The tags are the whole list of variables: LoadConfig, Usage and the
 // search for misspelled names read them.
 type Config struct {
-	DatabaseURL    Secret        `envconfig:"DATABASE_URL" desc:"Postgres URL or DSN; several hosts allowed; connects to the primary (target_session_attrs=read-write unless given)"`
-	RedisURL       Secret        `envconfig:"REDIS_URL" desc:"redis://, rediss:// or unix:// URL of one server; Cluster and Sentinel are not supported yet"`
-	Rules          string        `envconfig:"PGEVICT_RULES" default:"rules.yaml" desc:"the rules file"`
-	TCNChannels    []string      `envconfig:"PGEVICT_TCN_CHANNELS" default:"tcn" desc:"channels that carry tcn payloads, separated by commas"`
-	EventsChannels []string      `envconfig:"PGEVICT_EVENTS_CHANNELS" default:"events" desc:"channels that carry JSON payloads, separated by commas"`
-	HTTPAddr       string        `envconfig:"PGEVICT_HTTP_ADDR" default:":9377" desc:"probes and metrics; off: none"`
-	Heartbeat      time.Duration `envconfig:"PGEVICT_HEARTBEAT" default:"2s" desc:"how often a canary goes through Postgres and Redis"`
-	AgainAfter     time.Duration `envconfig:"PGEVICT_AGAIN_AFTER" default:"1s" desc:"each key is deleted once more after this long, against a reader that read before the commit and fills after the delete; 0: never"`
-	Gap            Gap           `envconfig:"PGEVICT_GAP" default:"sweep" desc:"what a gap does: sweep, or ignore for caches that may be stale"`
-	MaxPending     int           `envconfig:"PGEVICT_MAX_PENDING" default:"200000" desc:"targets that may wait; beyond it they widen to patterns. Targets that wait for their second delete are counted apart, with the same bound"`
-	Grace          time.Duration `envconfig:"PGEVICT_GRACE" default:"10s" desc:"how long a stop may take to apply what waits (second deletes are not waited for: the sweep of the next start covers them); work left at its end: exit status 1"`
-	LogLevel       zapcore.Level `envconfig:"PGEVICT_LOG_LEVEL" default:"info" desc:"debug, info, warn or error (zap's levels)"`
-	LogFormat      LogFormat     `envconfig:"PGEVICT_LOG_FORMAT" default:"json" desc:"json or console"`
-	DryRun         bool          `envconfig:"PGEVICT_DRY_RUN" default:"false" desc:"log what would be deleted, delete nothing"`
+	DatabaseURL     Secret        `envconfig:"DATABASE_URL" desc:"Postgres URL or DSN; several hosts allowed; connects to the primary (target_session_attrs=read-write unless given)"`
+	RedisURL        Secret        `envconfig:"REDIS_URL" desc:"redis://, rediss:// or unix:// URL of one server; Cluster and Sentinel are not supported yet"`
+	Rules           string        `envconfig:"PGEVICT_RULES" default:"rules.yaml" desc:"the rules file"`
+	TCNChannels     []string      `envconfig:"PGEVICT_TCN_CHANNELS" default:"tcn" desc:"channels that carry tcn payloads, separated by commas"`
+	EventsChannels  []string      `envconfig:"PGEVICT_EVENTS_CHANNELS" default:"events" desc:"channels that carry JSON payloads, separated by commas"`
+	HTTPAddr        string        `envconfig:"PGEVICT_HTTP_ADDR" default:":9377" desc:"probes and metrics; off: none"`
+	Heartbeat       time.Duration `envconfig:"PGEVICT_HEARTBEAT" default:"2s" desc:"how often a canary goes through Postgres and Redis"`
+	AgainAfter      time.Duration `envconfig:"PGEVICT_AGAIN_AFTER" default:"1s" desc:"each key is deleted once more after this long, against a reader that read before the commit and fills after the delete; 0: never"`
+	Gap             Gap           `envconfig:"PGEVICT_GAP" default:"sweep" desc:"what a gap does: sweep, or ignore for caches that may be stale"`
+	MaxPending      int           `envconfig:"PGEVICT_MAX_PENDING" default:"200000" desc:"targets that may wait; beyond it they widen to patterns. Targets that wait for their second delete are counted apart, with the same bound"`
+	Grace           time.Duration `envconfig:"PGEVICT_GRACE" default:"10s" desc:"how long a stop may take to apply what waits (second deletes are not waited for: the sweep of the next start covers them); work left at its end: exit status 1"`
+	TriggersMaxRows int           `envconfig:"PGEVICT_TRIGGERS_MAX_ROWS" default:"10000" desc:"rows of one statement that the triggers of pgevict triggers send; more of them count as any row of the table"`
+	LogLevel        zapcore.Level `envconfig:"PGEVICT_LOG_LEVEL" default:"info" desc:"debug, info, warn or error (zap's levels)"`
+	LogFormat       LogFormat     `envconfig:"PGEVICT_LOG_FORMAT" default:"json" desc:"json or console"`
+	DryRun          bool          `envconfig:"PGEVICT_DRY_RUN" default:"false" desc:"log what would be deleted, delete nothing"`
 }
 
 // Gap is what a gap does: GapSweep or GapIgnore.
@@ -147,6 +148,7 @@ func (c *Config) checkRanges() []error {
 	check(c.Heartbeat >= 100*time.Millisecond, "PGEVICT_HEARTBEAT: must be at least 100ms")
 	check(c.AgainAfter >= 0, "PGEVICT_AGAIN_AFTER: must not be negative (0: never)")
 	check(c.MaxPending >= 1, "PGEVICT_MAX_PENDING: must be at least 1")
+	check(c.TriggersMaxRows >= 1, "PGEVICT_TRIGGERS_MAX_ROWS: must be at least 1")
 	check(c.Grace >= 0, "PGEVICT_GRACE: must not be negative")
 	return problems
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -210,17 +212,25 @@ func (e *explainer) print(object any, text string) error {
 	return nil
 }
 
-func readCatalog(ctx context.Context, config Config, set *rules.Set) (*pgnotify.Catalog, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
+func readCatalog(ctx context.Context, config Config, set *rules.Set) (catalog *pgnotify.Catalog, err error) {
+	err = withPostgres(ctx, config, func(ctx context.Context, conn *pgconn.PgConn) error {
+		catalog, err = pgnotify.LoadCatalog(ctx, conn, tableNames(set), set.Columns)
+		return err
+	})
+	return catalog, err
+}
+
+// withPostgres does something with a connection of its own.
+func withPostgres(ctx context.Context, config Config, do func(context.Context, *pgconn.PgConn) error) error {
+	const patience = 10 * time.Second
 	postgres, err := config.PostgresConfig()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	conn, err := pgnotify.Connect(ctx, postgres, 10*time.Second)
+	conn, err := pgnotify.Connect(ctx, postgres, patience)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	return pgnotify.LoadCatalog(ctx, conn, tableNames(set), set.Columns)
+	return do(ctx, conn)
 }

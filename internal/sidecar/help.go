@@ -39,6 +39,11 @@ COMMANDS
   pgevict explain    print the change that each payload means and its targets; touches nothing
                      [-channel tcn|events] [-catalog] [-json] [PAYLOAD ...]   (or one a line on standard input)
   pgevict tail       print each change as it arrives, one JSON object a line, with its targets; touches no key
+  pgevict triggers   the triggers that feed it best, for the tables in the rules:
+                       print      write the SQL that makes them, for a migration tool; connects nowhere
+                       install    make them in one transaction [-lock-timeout 2s]
+                       status     compare the database with the rules; exit status 1 if they differ [-json]
+                       uninstall  remove them, without a trace [-lock-timeout 2s] [-json]
   pgevict version    print the version
   pgevict help       print this
 

@@ -1,0 +1,150 @@
+package pgnotify
+
+import (
+	"context"
+	_ "embed" // the SQL
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Watch is a table whose changes the triggers send.
+type Watch struct {
+	Schema  string   // empty: the tables of that name in every schema
+	Table   string   // as the catalog spells it
+	Columns []string // that its rules need; the primary key is sent in any case
+	// Quiet says that an update which leaves all of these columns as they were need not be sent.
+	Quiet bool
+}
+
+// Triggers is what should be in a database: for each table, and for its partitions and children, triggers that send its
+// changes in the format of [Events], and the functions of these triggers in a schema pgevict.
+type Triggers struct {
+	Tables  []Watch
+	Channel string
+	// MaxRows is the number of rows up to which a statement's rows are sent; more of them count as any row of the table.
+	MaxRows int
+}
+
+//go:embed triggers.sql
+var triggersSQL string
+
+//go:embed trigger_bodies.sql
+var triggerBodiesSQL string
+
+// wishes is the tables as JSON, as the queries take them.
+func (t Triggers) wishes() string {
+	type wish struct {
+		Schema  string   `json:"schema"`
+		Table   string   `json:"table"`
+		Columns []string `json:"columns"`
+		Quiet   bool     `json:"quiet"`
+	}
+	wishes := []wish{}
+	for _, w := range t.Tables {
+		wishes = append(wishes, wish{w.Schema, w.Table, append([]string{}, w.Columns...), w.Quiet})
+	}
+	text, err := json.Marshal(wishes)
+	if err != nil {
+		panic(err) // strings and booleans have a form in JSON
+	}
+	return string(text)
+}
+
+// wanted is the query that compares what should be with what is.
+func (t Triggers) wanted() string {
+	return strings.NewReplacer("%wishes%", literal(t.wishes()), "%bodies%", strings.TrimSpace(triggerBodiesSQL),
+		"%channel%", literal(t.Channel), "%max_rows%", literal(strconv.Itoa(t.MaxRows))).Replace(strings.TrimSpace(triggersSQL))
+}
+
+// literal quotes a text for SQL, whatever standard_conforming_strings is.
+func literal(text string) string {
+	text = strings.ReplaceAll(text, `'`, `''`)
+	if strings.Contains(text, `\`) {
+		return ` E'` + strings.ReplaceAll(text, `\`, `\\`) + `'`
+	}
+	return `'` + text + `'`
+}
+
+const scriptHead = `-- The triggers that tell pgevict of changes, made from its rules by "pgevict triggers print".
+--
+-- It is one statement, so all of it happens or nothing does. It may run again at any time: it makes what is missing or
+-- differs, drops what no rule needs any more, and takes no lock on a table where all is as it should be. Run it by the
+-- role that owns the tables, after each change of the rules, and after a table got new partitions or children.
+-- A table that gets a trigger is locked against writes (SHARE ROW EXCLUSIVE) until the transaction ends; set lock_timeout
+-- before, so that this never queues behind a long transaction and holds up the application.
+`
+
+// Script is an SQL script that makes the triggers. It may run any number of times.
+func (t Triggers) Script() string {
+	query := t.wanted()
+	quote := "$pgevict$"
+	for n := 2; strings.Contains(query, quote); n++ {
+		quote = fmt.Sprintf("$pgevict%d$", n)
+	}
+	return scriptHead + "DO " + quote + `
+#variable_conflict use_column
+DECLARE
+  pgevict_steps text[];
+  pgevict_step text;
+  pgevict_did text[] := '{}';
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('pgevict triggers'));
+  SELECT array_agg(ARRAY[did || ' ' || object || CASE WHEN relname = '' OR object LIKE 'function %' THEN '' ELSE format(' on %I.%I', nspname, relname) END, ddl] ORDER BY step, nspname, relname, object)
+  INTO pgevict_steps FROM (
+` + query + `
+  ) AS pgevict_wanted WHERE state <> 'ok';
+  FOR i IN 1 .. coalesce(array_length(pgevict_steps, 1), 0) LOOP
+    EXECUTE pgevict_steps[i][2];
+    RAISE NOTICE '%', pgevict_steps[i][1];
+    pgevict_did := pgevict_did || pgevict_steps[i][1];
+  END LOOP;
+  PERFORM set_config('pgevict.did', to_json(pgevict_did)::text, true);
+END
+` + quote + ";\n"
+}
+
+// Install makes the triggers in one transaction, and says what it did, a sentence each: nothing if all was as it should
+// be. A table that a transaction holds for longer than lockTimeout is an error, and nothing is changed then.
+func (t Triggers) Install(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
+	err = inTransaction(ctx, conn, lockTimeout, func() error {
+		if err := conn.Exec(ctx, t.Script()).Close(); err != nil {
+			return err
+		}
+		rows, err := query(ctx, conn, `SELECT current_setting('pgevict.did')`)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal([]byte(rows[0][0]), &did)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("install triggers: %w", err)
+	}
+	return did, nil
+}
+
+// inTransaction runs a change of the schema.
+func inTransaction(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration, change func() error) error {
+	begin := fmt.Sprintf("BEGIN; SET LOCAL lock_timeout = %d; SET LOCAL search_path = pg_catalog", max(1, lockTimeout.Milliseconds()))
+	err := conn.Exec(ctx, begin).Close()
+	if err == nil {
+		err = change()
+	}
+	if err == nil {
+		err = conn.Exec(ctx, "COMMIT").Close()
+	}
+	if err == nil {
+		return nil
+	}
+	undo := conn.Exec(ctx, "ROLLBACK").Close()
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "55P03" {
+		return fmt.Errorf("a table was in use by another transaction for longer than %s, so nothing was changed; try again, or allow more time: %w", lockTimeout, err)
+	}
+	return errors.Join(err, undo)
+}

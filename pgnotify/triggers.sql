@@ -1,0 +1,161 @@
+-- What the triggers of the rules should be, what is there, and the statement that makes the one the other: a row for each
+-- function and trigger, in the order in which the statements must run. Nothing here changes anything.
+WITH RECURSIVE
+wish AS (
+  SELECT w ->> 'schema' AS nspname, w ->> 'table' AS relname, (w ->> 'quiet')::boolean AS quiet,
+         ARRAY(SELECT json_array_elements_text(w -> 'columns')) AS columns
+  FROM json_array_elements(%wishes%::json) w
+),
+-- The tables that the rules name, each once.
+watched AS (
+  SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, bool_and(w.quiet) AS quiet,
+         EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) AS child,
+         format('%I.%I', n.nspname, c.relname) AS label,
+         array_agg(w.columns::text) AS lists
+  FROM wish w JOIN pg_class c ON c.relname = w.relname JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND w.nspname IN ('', n.nspname)
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgevict')
+  GROUP BY c.oid, n.nspname
+),
+-- Each with all of its partitions and children.
+family AS (
+  SELECT oid AS watch, oid AS rel FROM watched
+  UNION
+  SELECT f.watch, i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.rel
+),
+member AS (
+  SELECT f.watch, f.rel, n.nspname::text, c.relname::text, c.relkind, c.relispartition, w.child, w.relkind = 'p' AS partitioned,
+         -- A table of several families gets the triggers of each.
+         row_number() OVER (PARTITION BY f.rel ORDER BY f.watch <> f.rel, f.watch) AS nth
+  FROM family f JOIN watched w ON w.oid = f.watch JOIN pg_class c ON c.oid = f.rel JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p')
+),
+-- The columns that a message must have: those of the rules, and the primary key. A type below domains is its base.
+attribute AS (
+  SELECT w.oid AS watch, a.attnum, a.attname, a.atttypid AS type, a.atttypmod AS typmod
+  FROM watched w JOIN pg_attribute a ON a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped
+  WHERE EXISTS (SELECT FROM unnest(w.lists) AS l (list) WHERE a.attname = ANY (list::text[]))
+     OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = w.oid AND i.indisprimary AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+  UNION ALL
+  SELECT a.watch, a.attnum, a.attname, t.typbasetype, t.typtypmod FROM attribute a JOIN pg_type t ON t.oid = a.type AND t.typtype = 'd'
+),
+typed AS (
+  SELECT a.*, CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE '' END AS base,
+         t.typlen = -1 AND t.typname <> 'numeric' AND NOT (t.typname IN ('varchar', 'bpchar') AND a.typmod BETWEEN 5 AND 104) AS unbounded
+  FROM attribute a JOIN pg_type t ON t.oid = a.type AND t.typtype <> 'd' JOIN pg_namespace n ON n.oid = t.typnamespace
+),
+-- Each column's text as JSON, for each name that a row has in the function. An object says that there is no text: for
+-- documents, and for what is so long that a row would not fit into a message. Where rows that stay as they were are not
+-- sent, it tells such values apart.
+described AS (
+  SELECT t.*, a.alias, x.text, w.quiet, greatest(500, 3600 / greatest(1, count(*) FILTER (WHERE unbounded) OVER (PARTITION BY t.watch, a.alias))) AS room
+  FROM typed t JOIN watched w ON w.oid = t.watch
+  CROSS JOIN (VALUES ('r'), ('o'), ('NEW'), ('OLD')) AS a (alias)
+  CROSS JOIN LATERAL (SELECT format('%s.%I::text', a.alias, t.attname) AS text) x
+),
+pictured AS (
+  SELECT d.*,
+         CASE WHEN quiet THEN format($$'{"sha256":"' || encode(sha256(convert_to(%s, 'UTF8')), 'hex') || '"}'$$, text) ELSE $$'{}'$$ END AS object,
+         -- No text of these has a character that JSON writes in another way.
+         CASE WHEN base IN ('int2', 'int4', 'int8', 'bool', 'uuid', 'numeric', 'date', 'timestamp', 'timestamptz') THEN format($$'"' || %s || '"'$$, text)
+              ELSE format('to_json(%s)::text', text) END AS value
+  FROM described d
+),
+image AS (
+  SELECT watch, alias, '(' || string_agg(
+           format('%L || coalesce(%s, %L)', CASE WHEN nth = 1 THEN '{' ELSE ',' END || to_json(attname) || ':',
+             CASE WHEN base IN ('json', 'jsonb') THEN object
+                  WHEN unbounded THEN format('CASE WHEN octet_length(%s) > %s THEN %s ELSE %s END', text, room, object, value)
+                  ELSE value END, 'null'), ' || ' ORDER BY nth) || $$ || '}')$$ AS row
+  FROM (SELECT *, row_number() OVER (PARTITION BY watch, alias ORDER BY attnum) AS nth FROM pictured) p GROUP BY watch, alias
+),
+-- The triggers, and the functions that they call: one for each table of the rules and each kind. Triggers of a statement
+-- fire only for the table that it names, so each partition and child has its own. A table that is itself a part of
+-- another hears of statements on that one only row by row, from "each". Partitions attached later get a copy of "row"; where
+-- there are triggers for statements that copy is disabled.
+kind (name, body, action, new_table, old_table, type) AS (
+  VALUES ('insert', 'rows', 'INSERT', 'pgevict_rows', NULL, 4), ('update', 'update', 'UPDATE', 'pgevict_rows', 'pgevict_old', 16),
+         ('delete', 'rows', 'DELETE', NULL, 'pgevict_rows', 8), ('truncate', 'truncate', 'TRUNCATE', NULL, NULL, 32),
+         ('row', 'row', 'INSERT OR UPDATE OR DELETE', NULL, NULL, 29), ('each', 'row', 'INSERT OR UPDATE OR DELETE', NULL, NULL, 29)
+),
+body (name, source) AS (
+%bodies%
+),
+function AS (
+  SELECT w.oid AS watch, w.nspname, w.relname, k.name AS kind, -- its name fits into 63 bytes, whatever the table's
+         CASE WHEN octet_length(w.label) <= 50 THEN w.label ELSE left(w.label, 10) || md5(w.label) END || ' ' || k.name AS name,
+         -- What the text of a value depends on; it may get another type later. A plan for one row is not worth a compilation.
+         ARRAY['search_path=pg_catalog, pg_temp', 'DateStyle=ISO', 'TimeZone=UTC', 'IntervalStyle=postgres', 'bytea_output=hex',
+               'extra_float_digits=1', 'lc_monetary=C', 'jit=off'] AS config,
+         format(b.source, regexp_replace(w.label, '[[:space:]]', ' ', 'g'),
+           quote_literal('{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"' END),
+           quote_literal(%channel%), %max_rows%, w.quiet::text,
+           coalesce(max(i.row) FILTER (WHERE alias = 'r'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'o'), '''{}'''),
+           coalesce(max(i.row) FILTER (WHERE alias = 'NEW'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'OLD'), '''{}''')) AS source
+  FROM watched w CROSS JOIN kind k JOIN body b ON b.name = k.body LEFT JOIN image i ON i.watch = w.oid
+  WHERE CASE k.name WHEN 'truncate' THEN true WHEN 'each' THEN w.child WHEN 'row' THEN NOT w.child AND w.relkind = 'p' ELSE NOT w.child END
+  GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.source, k.name, k.body, k.action
+),
+trigger AS (
+  SELECT m.rel, m.nspname, m.relname, f.name AS function, k.*,
+         'pgevict_' || k.name || CASE WHEN m.nth > 1 THEN '_' || m.nth ELSE '' END AS tgname
+  FROM member m JOIN function f ON f.watch = m.watch JOIN kind k ON k.name = f.kind
+  WHERE k.body <> 'row' OR m.rel = m.watch OR NOT m.partitioned
+),
+there AS (
+  SELECT t.oid, t.tgrelid, t.tgname, t.tgtype, t.tgenabled, t.tgparentid, t.tgoldtable::text, t.tgnewtable::text, t.tgqual, p.proname::text,
+         n.nspname, c.relname, c.relkind
+  FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace AND pn.nspname = 'pgevict'
+  JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE NOT t.tgisinternal OR t.tgparentid <> 0
+),
+made AS (
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE n.nspname = 'pgevict' AND p.prorettype = 'trigger'::regtype AND p.prosrc LIKE '%Made by "pgevict triggers"%'
+),
+compared AS (
+  SELECT t.*, h.oid AS present, CASE WHEN h.oid IS NULL THEN 'missing'
+           WHEN (h.proname, h.tgtype, h.tgnewtable, h.tgoldtable) IS DISTINCT FROM (t.function, t.type, t.new_table, t.old_table) OR h.tgqual IS NOT NULL THEN 'outdated'
+           WHEN h.tgenabled NOT IN ('O', 'A') THEN 'disabled' ELSE 'ok' END AS state
+  FROM trigger t LEFT JOIN there h ON h.tgrelid = t.rel AND h.tgname = t.tgname AND h.tgparentid = 0
+),
+object AS (
+  SELECT 1 AS step, 'pgevict' AS nspname, '' AS relname, 'schema pgevict' AS object,
+         CASE WHEN to_regnamespace('pgevict') IS NULL THEN 'missing' ELSE 'ok' END AS state, 'CREATE SCHEMA pgevict' AS ddl
+  WHERE EXISTS (SELECT FROM watched)
+  UNION ALL
+  SELECT 2, t.nspname, t.relname, 'trigger ' || quote_ident(t.tgname), 'left over', format('DROP TRIGGER %I ON %I.%I', t.tgname, t.nspname, t.relname)
+  FROM there t WHERE t.tgparentid = 0 AND NOT EXISTS (SELECT FROM trigger x WHERE x.rel = t.tgrelid AND x.tgname = t.tgname)
+  UNION ALL
+  SELECT 3, f.nspname, f.relname, 'function pgevict.' || quote_ident(f.name),
+         CASE WHEN m.oid IS NULL THEN 'missing' WHEN m.prosrc <> f.source OR m.proconfig IS DISTINCT FROM f.config THEN 'outdated' ELSE 'ok' END,
+         format('CREATE OR REPLACE FUNCTION pgevict.%I() RETURNS trigger LANGUAGE plpgsql %s AS %L; REVOKE ALL ON FUNCTION pgevict.%1$I() FROM PUBLIC', f.name,
+           (SELECT string_agg(format(CASE WHEN name = 'search_path' THEN 'SET %s TO %s' ELSE 'SET %s TO %L' END, name, value), ' ')
+            FROM unnest(f.config) AS c (setting), split_part(setting, '=', 1) AS name, split_part(setting, '=', 2) AS value), f.source)
+  FROM function f LEFT JOIN made m ON m.proname = f.name
+  UNION ALL
+  SELECT 4, t.nspname, t.relname, 'trigger ' || t.tgname, t.state,
+         CASE t.state WHEN 'ok' THEN '' WHEN 'disabled' THEN format('ALTER TABLE %I.%I ENABLE TRIGGER %I', t.nspname, t.relname, t.tgname)
+           ELSE CASE t.state WHEN 'outdated' THEN format('DROP TRIGGER %I ON %I.%I; ', t.tgname, t.nspname, t.relname) ELSE '' END ||
+             format('CREATE TRIGGER %I AFTER %s ON %I.%I %s FOR EACH %s EXECUTE FUNCTION pgevict.%I()', t.tgname, t.action, t.nspname, t.relname,
+               CASE WHEN coalesce(t.old_table, t.new_table) IS NULL THEN '' ELSE 'REFERENCING' ||
+                 coalesce(' OLD TABLE AS ' || t.old_table, '') || coalesce(' NEW TABLE AS ' || t.new_table, '') END,
+               CASE WHEN t.type & 1 = 1 THEN 'ROW' ELSE 'STATEMENT' END, t.function) END
+  FROM compared t
+  UNION ALL
+  -- The copies of pgevict_row, which come, and are enabled, with the one on the partitioned table.
+  SELECT 5, m.nspname, m.relname, 'copy of trigger ' || t.tgname,
+         CASE WHEN h.oid IS NULL OR t.state <> 'ok' THEN 'missing' WHEN h.tgenabled = 'D' THEN 'ok' ELSE 'outdated' END,
+         format('ALTER TABLE %I.%I DISABLE TRIGGER %I', m.nspname, m.relname, t.tgname)
+  FROM member m JOIN compared t ON t.rel = m.watch AND t.name = 'row'
+  LEFT JOIN there h ON h.tgrelid = m.rel AND h.tgname = t.tgname AND h.tgparentid <> 0
+  WHERE m.partitioned AND NOT m.child AND m.rel <> m.watch AND m.relkind = 'r'
+  UNION ALL
+  SELECT 6, 'pgevict', '', 'function pgevict.' || quote_ident(m.proname), 'left over', format('DROP FUNCTION pgevict.%I()', m.proname)
+  FROM made m WHERE NOT EXISTS (SELECT FROM function f WHERE f.name = m.proname)
+)
+SELECT step, nspname, relname, object, state, ddl,
+       CASE WHEN ddl LIKE 'ALTER TABLE % ENABLE %' THEN 'enabled' WHEN ddl LIKE 'ALTER TABLE %' THEN 'disabled'
+            WHEN state = 'missing' THEN 'created' WHEN state = 'left over' THEN 'dropped' ELSE 'replaced' END AS did
+FROM object

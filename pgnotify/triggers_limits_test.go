@@ -1,0 +1,141 @@
+package pgnotify_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgevict/pgnotify"
+)
+
+// covered reports whether what was sent covers the row: exactly, with the column not known, or as any row.
+func covered(sent []string, op, id, text string) (how string) {
+	for _, s := range sent {
+		switch {
+		case s == op+" public.t any row":
+			return "any row"
+		case strings.HasPrefix(s, op) && strings.HasSuffix(s, "→{a="+text+" id="+id+"}"):
+			return "exact"
+		case strings.HasPrefix(s, op) && strings.HasSuffix(s, "→{id="+id+"}"):
+			return "key"
+		}
+	}
+	return ""
+}
+
+func TestTriggersNeverFailTheWriteWhateverTheLength(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
+	id := 0
+	how := map[string]int{}
+	for _, unit := range []string{"x", `"`, "\x01", "中"} {
+		for _, length := range []int{0, 100, 499, 1200, 1333, 3500, 3599, 3600, 3601, 3850, 3999, 4000, 7700, 7850, 7999, 8000, 8001, 1 << 20} {
+			id++
+			text := strings.Repeat(unit, length/len(unit))
+			sent := w.rows(`INSERT INTO t VALUES ($1, $2)`, id, text)
+			by := covered(sent, "insert", fmt.Sprint(id), text)
+			how[by]++
+			if by == "" || by != "exact" && length*6 < 3600 {
+				t.Errorf("%d bytes of %q: %s: %.300q", length, unit, by, sent)
+			}
+			sent = w.rows(`UPDATE t SET a = a || 'y' WHERE id = $1`, id)
+			if by := covered(sent, "update", fmt.Sprint(id), text+"y"); by == "" || by != "exact" && length*6 < 3500 {
+				t.Errorf("update of %d bytes of %q: %s: %.300q", length, unit, by, sent)
+			}
+		}
+	}
+	if how["exact"] == 0 || how["key"] == 0 || how["any row"] == 0 {
+		t.Errorf("of exact, key alone and any row some were not tried: %v", how)
+	}
+	// All of them at once, and those that fit into a message by themselves.
+	w.triggers.MaxRows = 1000
+	w.install()
+	if sent := w.rows(`UPDATE t SET a = a || 'z'`); covered(sent, "update", "1", "yz") != "any row" {
+		t.Errorf("rows that are too long among others: %.300q", sent)
+	}
+	exec(t, w.writer, `DELETE FROM t`)
+	_ = w.payloads(`SELECT 1`)
+	sent := w.rows(`INSERT INTO t SELECT i, repeat('x', i * 40 % 3600) FROM generate_series(1, 500) i`)
+	if len(sent) != 500 {
+		t.Errorf("500 rows of all lengths are %d: %.300q", len(sent), sent)
+	}
+	if got := len(w.payloads(`UPDATE t SET a = 'short'`)); got < 100 {
+		t.Errorf("500 rows with long old texts came in %d messages", got)
+	}
+	if got := len(w.payloads(`UPDATE t SET a = 'brief'`)); got > 10 {
+		t.Errorf("500 short rows took %d messages", got)
+	}
+}
+
+func TestTriggersSendAnyRowBeyondTheBound(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, pgnotify.Watch{Table: "t"})
+	if sent := w.rows(`INSERT INTO t SELECT generate_series(1, 10)`); len(sent) != 10 {
+		t.Errorf("as many as the bound: %q", sent)
+	}
+	w.sends(`INSERT INTO t SELECT generate_series(11, 21)`, "insert public.t any row")
+	w.sends(`UPDATE t SET a = 'b'`, "update public.t any row")
+	if sent := w.rows(`UPDATE t SET a = 'b' WHERE id <= 10`); len(sent) != 10 {
+		t.Errorf("as many as the bound: %q", sent)
+	}
+	w.sends(`DELETE FROM t WHERE id <= 11`, "delete public.t any row")
+	if sent := w.rows(`DELETE FROM t`); len(sent) != 10 {
+		t.Errorf("as many as the bound: %q", sent)
+	}
+}
+
+func TestTriggersWithoutKeyOrColumns(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (a text, b int); CREATE TABLE bare (x int); CREATE TABLE empty ();`,
+		pgnotify.Watch{Table: "t", Columns: []string{"a", "nowhere"}}, pgnotify.Watch{Table: "bare"}, pgnotify.Watch{Table: "empty"})
+	w.sends(`INSERT INTO t VALUES ('a', 1), ('a', 2), (NULL, NULL)`, "insert public.t nil→{a=a}", "insert public.t nil→{a NULL}")
+	w.sends(`UPDATE t SET a = 'b' WHERE b = 1`, "update public.t {a=a}→{a=b}")
+	w.sends(`DELETE FROM t WHERE b = 1`, "delete public.t {a=b}→nil")
+	w.sends(`INSERT INTO bare VALUES (1)`, "insert public.bare nil→{}")
+	w.sends(`INSERT INTO empty DEFAULT VALUES`, "insert public.empty nil→{}")
+}
+
+// What happens to a table after its triggers were made must not fail its writes either.
+func TestTriggersSurviveTheirTable(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text)`, pgnotify.Watch{Table: "t", Columns: []string{"a", "b", "c"}})
+	exec(t, w.writer, `ALTER TABLE t RENAME a TO renamed`)
+	w.sends(`INSERT INTO t VALUES (1, 'a')`, "insert public.t any row")
+	w.sends(`INSERT INTO t VALUES (2, 'a'), (3, 'a')`, "insert public.t any row")
+	w.sends(`UPDATE t SET b = 'b'`, "update public.t any row")
+	w.sends(`DELETE FROM t WHERE id > 1`, "delete public.t any row")
+	w.install()
+	w.sends(`UPDATE t SET b = 'c'`, "update public.t {b=b c NULL id=1}→{b=c c NULL id=1}")
+	exec(t, w.writer, `ALTER TABLE t DROP COLUMN b`)
+	w.sends(`UPDATE t SET c = 'c'`, "update public.t any row")
+	exec(t, w.writer, `ALTER TABLE t ALTER c TYPE int USING 7`)
+	w.install()
+	w.sends(`UPDATE t SET c = 8`, "update public.t {c=7 id=1}→{c=8 id=1}")
+	exec(t, w.writer, `ALTER TABLE t ALTER c TYPE timestamptz USING '2024-02-29 00:00:00Z'; SET TimeZone = 'Asia/Taipei'`)
+	w.sends(`UPDATE t SET renamed = 'x'`, "update public.t {c=2024-02-29 00:00:00+00 id=1}→{c=2024-02-29 00:00:00+00 id=1}")
+	// Like the note's rules, those of an old name still hold after a table was renamed.
+	exec(t, w.writer, `ALTER TABLE t RENAME TO moved`)
+	if payloads := w.payloads(`DELETE FROM moved`); len(payloads) != 1 || !strings.Contains(payloads[0], `"table":"t"`) {
+		t.Errorf("after the table was renamed: %q", payloads)
+	}
+}
+
+func TestTriggersNeedNoRightsOfTheWriter(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, secret text)`, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
+	role := "writer_" + w.writer.Config().Database
+	exec(t, w.writer, fmt.Sprintf(`CREATE ROLE %s; GRANT INSERT, UPDATE (a), DELETE, TRUNCATE ON t TO %[1]s; GRANT SELECT (id) ON t TO %[1]s`, role))
+	exec(t, w.writer, "SET ROLE "+role)
+	w.sends(`INSERT INTO t VALUES (1, 'a', 's'), (2, 'a', 's')`, "insert public.t nil→{a=a id=1}", "insert public.t nil→{a=a id=2}")
+	w.sends(`UPDATE t SET a = 'b' WHERE id = 1`, "update public.t {a=a id=1}→{a=b id=1}")
+	w.sends(`DELETE FROM t WHERE id = 1`, "delete public.t {a=b id=1}→nil")
+	w.sends(`TRUNCATE t`, "truncate public.t any row")
+	if _, err := w.writer.Exec(t.Context(), `SELECT pgevict."public.t truncate"()`); err == nil {
+		t.Error("anybody may call the functions")
+	}
+	exec(t, w.writer, `RESET ROLE`)
+	if sent := w.payloads(`INSERT INTO t VALUES (5, 'a', 'not to be sent')`); slices.ContainsFunc(sent, func(s string) bool { return strings.Contains(s, "not to be") }) {
+		t.Errorf("a column that no rule needs was sent: %q", sent)
+	}
+}
