@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"pgevict/internal/sidecar"
@@ -34,7 +35,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
 	}
-	if len(args) > 0 && command != "explain" && command != "triggers" {
+	if len(args) > 0 && !slices.Contains([]string{"explain", "triggers", "doctor"}, command) {
 		return sidecar.UsageError{Err: fmt.Errorf("%s takes no arguments; see pgevict help", command)}
 	}
 	switch command {
@@ -48,6 +49,8 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		return sidecar.Tail(ctx, environ, stdout, stderr)
 	case "triggers":
 		return sidecar.Triggers(ctx, args, environ, stdout)
+	case "doctor":
+		return sidecar.Doctor(ctx, args, environ, stdout)
 	case "version", "-version", "--version":
 		return sidecar.PrintVersion(stdout)
 	case "help", "-h", "-help", "--help":

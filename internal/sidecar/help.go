@@ -44,6 +44,8 @@ COMMANDS
                        install    make them in one transaction [-lock-timeout 2s]
                        status     compare the database with the rules; exit status 1 if they differ [-json]
                        uninstall  remove them, without a trace [-lock-timeout 2s] [-json]
+  pgevict doctor     check Postgres, Redis, the triggers, and the rules against the schema, with a live round trip; changes
+                     nothing; exit status 1 if anything fails [-json]
   pgevict version    print the version
   pgevict help       print this
 

@@ -123,6 +123,9 @@ func TestLeastRole(t *testing.T) {
 		if stdout, stderr, status := command(t, w.environ, "", "explain", "-catalog", `{"table":"actions","action":"UPDATE","data":{"id":1,"owner":2}}`); status != 0 {
 			t.Errorf("%s: explain: %s%s", setup.name, stdout, stderr)
 		}
+		if _, text, status := diagnose(t, w.environ); status != 0 || strings.Contains(text, "superuser") {
+			t.Errorf("%s: doctor ended with status %d: %s", setup.name, status, text)
+		}
 		if stdout, stderr, status := command(t, w.environ, "", "triggers", "status"); status != setup.fits {
 			t.Errorf("%s: triggers status ended with %d: %s%s", setup.name, status, stdout, stderr)
 		}

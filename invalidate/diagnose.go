@@ -1,0 +1,225 @@
+package invalidate
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"pgevict/rules"
+)
+
+// Say takes a finding: whether it is "ok", "warn" or "fail", what was looked at, what was found, and what to do.
+type Say func(status, check, found, do string)
+
+// walkFor is how long a diagnosis walks over the keyspace.
+const walkFor = 10 * time.Second
+
+// Diagnose looks whether a Redis is one in which the keys of a sweep can be deleted. It deletes none, and writes one key
+// of its own for a moment.
+func Diagnose(ctx context.Context, o *redis.Options, timeout time.Duration, sweep []rules.Target, say Say) {
+	c := *o
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = timeout, timeout, timeout
+	c.MaxRetries, c.DialerRetries = -1, 1
+	c.PoolSize = 1 // a transaction must not find another connection
+	c.DisableIdentity, c.ClientName = true, "pgevict-doctor"
+	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	d := diagnosis{redis.NewClient(&c), sweep, say}
+	defer func() { _ = d.rdb.Close() }()
+	if err := d.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
+		do := "check REDIS_URL, and that Redis runs and can be reached from here"
+		switch errorKind(err) {
+		case "noauth":
+			do = "check the user and the password in REDIS_URL"
+		case "loading":
+			do = "wait until Redis has loaded its data"
+		}
+		say("fail", "redis reachable", err.Error(), do)
+		return
+	}
+	say("ok", "redis reachable", c.Addr, "")
+	if !d.server(ctx) {
+		return
+	}
+	d.permissions(ctx)
+	d.walk(ctx)
+}
+
+type diagnosis struct {
+	rdb   *redis.Client
+	sweep []rules.Target
+	say   Say
+}
+
+// server looks at what INFO tells, and reports whether it is a server that pgevict supports.
+func (d diagnosis) server(ctx context.Context) bool {
+	info, err := d.rdb.Info(ctx).Result()
+	if err != nil {
+		d.say("warn", "redis server", err.Error(), "allow INFO (ACL: +info): without it pgevict takes each new connection for one to a Redis that has restarted, and sweeps")
+		return true
+	}
+	version, mode, role := infoField(info, "redis_version"), infoField(info, "redis_mode"), infoField(info, "role")
+	if major, minor, _ := strings.Cut(version, "."); atLeast(major, 7) || major == "6" && minor >= "2" {
+		d.say("ok", "redis version", version, "")
+	} else {
+		d.say("fail", "redis version", version, "use Redis 6.2 or later: pgevict needs SET with GET and EX")
+	}
+	if mode != "" && mode != "standalone" {
+		d.say("fail", "redis role", "its mode is "+mode, "name a single server: Cluster and Sentinel are not supported yet")
+		return false
+	}
+	if role == "master" {
+		d.say("ok", "redis role", role, "")
+	} else {
+		d.say("fail", "redis role", "it is a "+role+" of "+infoField(info, "master_host")+":"+infoField(info, "master_port"), "name the master in REDIS_URL: a replica takes no deletes")
+	}
+	d.persistence(info)
+	d.memory(info)
+	return true
+}
+
+func atLeast(number string, n int) bool {
+	v, err := strconv.Atoi(number)
+	return err == nil && v >= n
+}
+
+func (d diagnosis) persistence(info string) {
+	found := "no AOF"
+	if infoField(info, "aof_enabled") == "1" {
+		found = "AOF"
+	}
+	saved, err := strconv.ParseInt(infoField(info, "rdb_last_save_time"), 10, 64)
+	if err == nil && saved > 0 {
+		found += fmt.Sprintf(", last snapshot or start %s ago", time.Since(time.Unix(saved, 0)).Round(time.Second))
+	}
+	if infoField(info, "rdb_last_bgsave_status") == "err" || infoField(info, "aof_last_write_status") == "err" {
+		d.say("warn", "redis persistence", found+"; the last write to disk failed", "see Redis' log; unless stop-writes-on-bgsave-error is off, it refuses all writes")
+		return
+	}
+	d.say("ok", "redis persistence", found+"; after a restart with older data pgevict sweeps", "")
+}
+
+func (d diagnosis) memory(info string) {
+	policy, limit := infoField(info, "maxmemory_policy"), infoField(info, "maxmemory")
+	used, _ := strconv.ParseFloat(infoField(info, "used_memory"), 64)
+	most, _ := strconv.ParseFloat(limit, 64)
+	switch {
+	case most == 0:
+		d.say("ok", "redis eviction", "no maxmemory", "")
+	case policy != "noeviction":
+		d.say("warn", "redis eviction", fmt.Sprintf("%s at %.0f %% of maxmemory", policy, 100*used/most), "leave room: when Redis is full it may evict pgevict's position, which costs a sweep")
+	case used > 0.9*most:
+		d.say("warn", "redis eviction", fmt.Sprintf("noeviction at %.0f %% of maxmemory", 100*used/most), "make room: a full Redis takes deletes, but not pgevict's position")
+	default:
+		d.say("ok", "redis eviction", fmt.Sprintf("noeviction at %.0f %% of maxmemory", 100*used/most), "")
+	}
+}
+
+// permissions tries each command that serve uses, on keys that nobody has.
+func (d diagnosis) permissions(ctx context.Context) {
+	probe := rand.Text()
+	var denied []string
+	try := func(do string, err error) bool {
+		if err != nil && !errors.Is(err, redis.Nil) {
+			denied = append(denied, do+": "+err.Error())
+			return false
+		}
+		return true
+	}
+	try("+scan", d.rdb.Scan(ctx, 0, "", 1).Err())
+	key := positionPrefix + "doctor-" + probe
+	began := time.Now()
+	written := try("+set ~"+positionPrefix+"*", d.rdb.SetArgs(ctx, key, probe, redis.SetArgs{Get: true, TTL: 10 * time.Second}).Err())
+	removed := d.rdb.Unlink(ctx, key).Err() // its TTL would do too
+	took := time.Since(began)
+	for _, t := range d.sweep {
+		if t.Kind == rules.Key {
+			try(fmt.Sprintf("+unlink ~%s (rule %s)", t.Key, t.Rule()), d.mayUnlink(ctx, t.Key))
+			continue
+		}
+		try(fmt.Sprintf("+unlink ~%s (rule %s)", t.Key, t.Rule()), d.rdb.Unlink(ctx, strings.Join(split(t.Key), probe)).Err())
+	}
+	if len(denied) > 0 {
+		d.say("fail", "redis permissions", strings.Join(denied, "; "), "give the user of REDIS_URL what is denied (ACL SETUSER)")
+		return
+	}
+	d.say("ok", "redis permissions", "SCAN, SET, and UNLINK of the keys of every rule", "")
+	if written && removed == nil {
+		d.say("ok", "redis round trip", fmt.Sprintf("%.1f ms for a write and a delete", took.Seconds()*1000), "")
+	}
+}
+
+// mayUnlink finds out whether a key may be deleted, without deleting it: Redis looks at what is allowed when a command is
+// queued. Where transactions are not allowed it cannot be found out.
+func (d diagnosis) mayUnlink(ctx context.Context, key string) error {
+	conn := d.rdb.Conn()
+	defer func() { _ = conn.Close() }()
+	if conn.Do(ctx, "MULTI").Err() != nil {
+		return nil
+	}
+	err := conn.Do(ctx, "UNLINK", key).Err()
+	return errors.Join(err, conn.Do(ctx, "DISCARD").Err())
+}
+
+// walk counts what a sweep would delete, at the pace of a sweep.
+func (d diagnosis) walk(ctx context.Context) {
+	size, err := d.rdb.DBSize(ctx).Result()
+	if err != nil { // serve does not need it
+		size = -1
+	}
+	counts := make([]int, len(d.sweep))
+	began := time.Now()
+	seen, cursor := 0, uint64(0)
+	for {
+		step := time.Now()
+		keys, next, err := d.rdb.Scan(ctx, cursor, "", scanCount).Result()
+		if err != nil {
+			if !redis.IsPermissionError(err) { // which was said
+				d.say("fail", "redis keys", err.Error(), "see Redis' log")
+			}
+			return
+		}
+		seen += len(keys)
+		for _, key := range keys {
+			for i, t := range d.sweep {
+				if covers(t, key) {
+					counts[i]++
+				}
+			}
+		}
+		if cursor = next; cursor == 0 || time.Since(began) > walkFor || rest(ctx, time.Since(step)) != nil {
+			break
+		}
+	}
+	took := time.Since(began)
+	share, about := 1.0, ""
+	if cursor != 0 && size > 0 {
+		share, about = max(float64(seen), 1)/float64(size), "about "
+	}
+	total := 0
+	for i, t := range d.sweep {
+		n := int(float64(counts[i]) / share)
+		total += n
+		d.say("ok", "redis keys", fmt.Sprintf("rule %s: a sweep of %s would delete %s%d keys", t.Rule(), t.Key, about, n), "")
+	}
+	if total == 0 && seen > 0 {
+		d.say("warn", "redis keys", fmt.Sprintf("no key of the %d in this database is one of the rules", seen), "if the cache is not empty, check the templates in the rules, and the number of the database in REDIS_URL")
+	}
+	d.say("ok", "redis walk", fmt.Sprintf("a pass over the %s%d keys takes %s%s", about, int(float64(seen)/share), about, time.Duration(float64(took)/share).Round(time.Millisecond)), "")
+}
+
+// covers reports whether a target is that key, or matches it.
+func covers(t rules.Target, key string) bool {
+	if t.Kind == rules.Key {
+		return t.Key == key
+	}
+	texts := split(t.Key)
+	rest, ok := strings.CutPrefix(key, texts[0])
+	return ok && glob{t, texts[1:]}.match(rest)
+}

@@ -1,0 +1,135 @@
+package pgnotify
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Say takes a finding: whether it is "ok", "warn" or "fail", what was looked at, what was found, and what to do.
+type Say func(status, check, found, do string)
+
+// serverSQL gives what a listener asks of a server; the columns are read by their place.
+const serverSQL = `
+SELECT current_setting('server_version'), current_setting('server_version_num'), pg_is_in_recovery(), current_setting('transaction_read_only'),
+       current_setting('server_encoding'), current_user, rolsuper, pg_notification_queue_usage(), pg_backend_pid()
+FROM pg_roles WHERE rolname = current_user`
+
+// holdersSQL gives the sessions that may keep the notification queue from being emptied: a listener that is in a transaction
+// reads nothing.
+const holdersSQL = `
+SELECT pid, coalesce(nullif(application_name, ''), 'without an application_name'), coalesce(state, 'of which the state is not shown'), coalesce(extract(epoch FROM now() - xact_start)::int, 0)
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND datname IS NOT NULL AND backend_type = 'client backend' AND (xact_start < now() - interval '1 minute' OR state = 'idle in transaction')
+ORDER BY xact_start NULLS LAST LIMIT 3`
+
+// Diagnose looks whether the server is one that can be listened to.
+func Diagnose(ctx context.Context, conn *pgconn.PgConn, say Say) error {
+	rows, err := query(ctx, conn, serverSQL)
+	if err != nil {
+		return fmt.Errorf("look at the server: %w", err)
+	}
+	r := rows[0]
+	number, err := strconv.Atoi(r[1])
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at the server: %w", err)
+	case number < 130000:
+		say("fail", "postgres version", r[0], "use Postgres 13 or later: pgevict needs pg_current_snapshot()")
+	default:
+		say("ok", "postgres version", r[0], "")
+	}
+	switch {
+	case r[2] == "t":
+		say("fail", "postgres primary", "the server is in recovery, and a standby cannot LISTEN", "name the primary in DATABASE_URL, or all hosts, without target_session_attrs")
+	case r[3] == "on":
+		say("warn", "postgres primary", "sessions are read-only (default_transaction_read_only)", "make sure that this is the server that takes the writes")
+	default:
+		say("ok", "postgres primary", "it takes writes", "")
+	}
+	if r[4] == "UTF8" {
+		say("ok", "postgres encoding", r[4], "")
+	} else {
+		say("warn", "postgres encoding", r[4]+": values reach pgevict as UTF-8", "make sure that the application's keys hold the values in UTF-8, or have ASCII alone in them")
+	}
+	if r[6] == "t" {
+		say("warn", "postgres role", strconv.Quote(r[5])+" is a superuser", "use a role that may do no more than connect: deploy/sql/role.sql")
+	} else {
+		say("ok", "postgres role", strconv.Quote(r[5])+" may LISTEN and NOTIFY, as every role that may connect", "")
+	}
+	usage, err := strconv.ParseFloat(r[7], 64)
+	if err != nil {
+		return fmt.Errorf("look at the notification queue: %w", err)
+	}
+	holders, err := query(ctx, conn, holdersSQL)
+	if err != nil {
+		return fmt.Errorf("look who holds up the notification queue: %w", err)
+	}
+	status, found, do := judgeQueue(usage, holders)
+	say(status, "postgres queue", found, do)
+	return nil
+}
+
+// judgeQueue says what the usage of the notification queue means, and who may hold it up.
+func judgeQueue(usage float64, holders [][]string) (status, found, do string) {
+	found = fmt.Sprintf("%.3g %% of the notification queue is in use", usage*100)
+	if usage > 0.5 {
+		status, do = "fail", "at 100 % the application's commits fail: "
+	} else if usage > 0.01 {
+		status, do = "warn", "it is not being emptied: "
+	} else {
+		return "ok", found, ""
+	}
+	if len(holders) == 0 {
+		return status, found, do + "find the listener that does not read (pg_stat_activity), and end it"
+	}
+	var who []string
+	for _, h := range holders {
+		who = append(who, fmt.Sprintf("pid %s (%s, %s, its transaction is %s s old)", h[0], h[1], h[2], h[3]))
+	}
+	return status, found, do + "end the session that holds it up, probably " + strings.Join(who, " or ") + ", with pg_terminate_backend"
+}
+
+// RoundTrip sends a message from a second connection to the first, as [Listener] does with its first canary, and gives
+// how long that took. No other listener hears it. The error is [ErrPooler], [ErrStandby] or [ErrDeaf] where it is one of
+// those.
+func RoundTrip(ctx context.Context, conn *pgconn.PgConn, connect func(context.Context) (*pgconn.PgConn, error)) (time.Duration, error) {
+	rows, err := query(ctx, conn, `SELECT pg_backend_pid(), pg_is_in_recovery()`)
+	switch {
+	case err != nil:
+		return 0, err
+	case rows[0][0] != strconv.FormatUint(uint64(conn.PID()), 10):
+		return 0, ErrPooler
+	case rows[0][1] == "t":
+		return 0, ErrStandby
+	}
+	channel := "pgevict_doctor_" + strings.ToLower(rand.Text())
+	if _, err := query(ctx, conn, `LISTEN `+identifier(channel)); err != nil {
+		return 0, fmt.Errorf("listen: %w", err)
+	}
+	defer func() { _, _ = query(ctx, conn, `UNLISTEN `+identifier(channel)) }() // the connection ends soon in any case
+	other, err := connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = other.Close(ctx) }()
+	sent := time.Now()
+	if _, err := query(ctx, other, `SELECT pg_notify($1, '')`, channel); err != nil {
+		return 0, fmt.Errorf("notify: %w", err)
+	}
+	patient, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := conn.WaitForNotification(patient); err != nil {
+		if errors.Is(patient.Err(), context.DeadlineExceeded) {
+			return 0, ErrDeaf
+		}
+		return 0, fmt.Errorf("wait for the notification: %w", err)
+	}
+	return time.Since(sent), nil
+}

@@ -1,0 +1,172 @@
+package pgnotify
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Relation is a table, or anything else that has the name of one, with what tells of its changes.
+type Relation struct {
+	Schema, Name string
+	Kind         string   // table, partitioned table, view, materialized view or foreign table
+	Part         bool     // a partition or a child of another
+	Whole        []string // the tables of which it is a part, as schema.name; itself if of none
+	Key          []string // the primary key; nil: there is none
+	Columns      []Text
+	Feeds        []Feed
+}
+
+// Text says of a column on which channels its text is certain.
+type Text struct {
+	Name        string
+	TCN, Events bool
+}
+
+// Feed is a trigger that sends notifications.
+type Feed struct {
+	Trigger, Function string
+	Kind              FeedKind
+	Channels          []string // empty: its source does not tell
+	Ops               []string // of insert, update, delete, truncate
+	Enabled           bool
+	Partial           bool // it has a WHEN or UPDATE OF, so some changes do not count
+	Whole             bool // its source makes JSON of whole rows
+	Old               bool // its source names the member "old"
+}
+
+// FeedKind is who made a trigger's function.
+type FeedKind string
+
+// The kinds of triggers that send.
+const (
+	FeedOwn   FeedKind = "pgevict"
+	FeedTCN   FeedKind = "tcn"
+	FeedOther FeedKind = "other" // of somebody else, as far as its source tells
+)
+
+// relationKindsSQL gives what is known of relations beyond the catalog that a decoder needs.
+const relationKindsSQL = `
+SELECT c.oid, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END
+FROM pg_class c WHERE c.oid = ANY ($1::oid[])`
+
+// feedsSQL gives the triggers of relations that send, with what their source tells.
+const feedsSQL = `
+SELECT t.tgrelid, t.tgname, p.proname,
+       CASE WHEN n.nspname = 'pgevict' THEN 'pgevict' WHEN p.prosrc = 'triggered_change_notification' THEN 'tcn' ELSE 'other' END,
+       CASE WHEN p.prosrc = 'triggered_change_notification' THEN json_build_array(coalesce(nullif(split_part(encode(t.tgargs, 'escape'), '\000', 1), ''), 'tcn'))
+            ELSE coalesce((SELECT json_agg(DISTINCT m[1]) FROM regexp_matches(p.prosrc, 'pg_notify\s*\(\s*''([^'']*)''', 'gi') m), '[]') END,
+       t.tgtype, t.tgenabled IN ('O', 'A'), t.tgqual IS NOT NULL OR t.tgattr::text <> '', p.prosrc ~* '(row_)?to_jsonb?\s*\(', p.prosrc ~ '''old'''
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE t.tgrelid = ANY ($1::oid[]) AND (NOT t.tgisinternal OR t.tgparentid <> 0)
+  AND (n.nspname = 'pgevict' OR p.prosrc = 'triggered_change_notification' OR p.prosrc ~* '\m(pg_notify|notify)\M')
+ORDER BY 1, 2`
+
+// Relations reads all relations that have one of the names, and all partitions and children of those.
+func Relations(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Relation, error) {
+	relations, err := inspect(ctx, conn, tables)
+	if err != nil {
+		return nil, fmt.Errorf("read the tables and their triggers: %w", err)
+	}
+	return relations, nil
+}
+
+func inspect(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Relation, error) {
+	known, err := loadRelations(ctx, conn, tables)
+	if err != nil {
+		return nil, err
+	}
+	byOID := map[string]*Relation{}
+	oids := slices.Sorted(maps.Keys(known))
+	for _, oid := range oids {
+		r := known[oid]
+		found := &Relation{Schema: r.schema, Name: r.name, Part: len(r.parents) > 0, Whole: r.whole(), Key: r.key}
+		for _, name := range slices.Sorted(maps.Keys(r.columns)) {
+			kind := r.columns[name]
+			found.Columns = append(found.Columns, Text{name, kind < dates, kind <= dates})
+		}
+		byOID[oid] = found
+	}
+	list := "{" + strings.Join(oids, ",") + "}"
+	kinds, err := query(ctx, conn, relationKindsSQL, list)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range kinds {
+		byOID[row[0]].Kind = row[1]
+	}
+	feeds, err := query(ctx, conn, feedsSQL, list)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range feeds {
+		f := Feed{Trigger: row[1], Function: row[2], Kind: FeedKind(row[3]), Enabled: row[6] == "t", Partial: row[7] == "t", Whole: row[8] == "t", Old: row[9] == "t"}
+		if err := json.Unmarshal([]byte(row[4]), &f.Channels); err != nil {
+			return nil, err
+		}
+		var bits int
+		if _, err := fmt.Sscan(row[5], &bits); err != nil {
+			return nil, err
+		}
+		for bit, op := range map[int]string{4: Insert, 8: Delete, 16: Update, 32: Truncate} { // pg_trigger.h
+			if bits&bit != 0 {
+				f.Ops = append(f.Ops, op)
+			}
+		}
+		slices.Sort(f.Ops)
+		byOID[row[0]].Feeds = append(byOID[row[0]].Feeds, f)
+	}
+	var all []Relation
+	for _, oid := range oids {
+		all = append(all, *byOID[oid])
+	}
+	return all, nil
+}
+
+// whole gives the names of the tables of which a relation is a part.
+func (r *relation) whole() (names []string) {
+	for _, p := range r.parents {
+		names = append(names, p.whole()...)
+	}
+	if len(names) == 0 {
+		names = []string{r.String()}
+	}
+	return names
+}
+
+// Names lists the tables, views and foreign tables of a database, as schema and name.
+func Names(ctx context.Context, conn *pgconn.PgConn) ([][2]string, error) {
+	rows, err := query(ctx, conn, `
+		SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2 LIMIT 10000`)
+	if err != nil {
+		return nil, fmt.Errorf("read the names of tables: %w", err)
+	}
+	var names [][2]string
+	for _, row := range rows {
+		names = append(names, [2]string{row[0], row[1]})
+	}
+	return names, nil
+}
+
+// LongestRow gives the length in bytes of the longest of up to a thousand rows as JSON; 0: there is none. It takes the
+// right to read the table, and two seconds at most.
+func LongestRow(ctx context.Context, conn *pgconn.PgConn, schema, table string) (bytes int, err error) {
+	_, err = query(ctx, conn, `SELECT set_config('statement_timeout', '2000', false)`)
+	if err == nil {
+		var rows [][]string
+		rows, err = query(ctx, conn, `SELECT coalesce(max(octet_length(row_to_json(t)::text)), 0) FROM (SELECT * FROM `+identifier(schema)+`.`+identifier(table)+` LIMIT 1000) t`)
+		if err == nil {
+			_, err = fmt.Sscan(rows[0][0], &bytes)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look how long the rows are: %w", err)
+	}
+	return bytes, nil
+}
