@@ -1,4 +1,5 @@
-# make demo    shows the main job on a private Postgres and Redis; KEEP=1 leaves it running
+# make demo    shows the main job on a private Postgres and Redis; KEEP=1 leaves it running,
+#              TRIGGERS=pgevict shows it with pgevict's own triggers
 # make test    runs every test, with the race detector
 # make bench   measures what the README states
 
@@ -16,7 +17,7 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/pgevict .
 
 demo: deps
-	@KEEP=$(KEEP) $(GO) run ./deploy/demo
+	@KEEP=$(KEEP) TRIGGERS=$(TRIGGERS) $(GO) run ./deploy/demo
 
 test: deps
 	$(GO) test -race -timeout 15m ./...

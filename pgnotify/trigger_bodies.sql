@@ -1,6 +1,7 @@
 -- The bodies of the trigger functions, for format():
 --   1 the table, for a comment   2 the beginning of each message   3 the channel   4 the most rows that are sent of a statement
 --   5 whether rows that stay as they were need not be sent         6 to 9 the JSON of the row that is called r, o, NEW, OLD
+--   10 the beginning of a message with rows
 --
 -- All keep to this: whatever goes wrong, the write does not fail, and the message is one that says less. To assign what
 -- pg_notify gives is cheaper than to PERFORM it, and the functions do what they can to be cheap for a single row.
@@ -9,8 +10,8 @@ VALUES
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 #variable_conflict use_variable
 DECLARE
-  about CONSTANT text := %2$s;
-  head CONSTANT text := about || ',"pinned":true,"data":[';
+  about CONSTANT text := %2$L;
+  head CONSTANT text := %10$L;
   row_now text;
   messages text[];
   message text;
@@ -56,8 +57,8 @@ $body$),
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 #variable_conflict use_variable
 DECLARE
-  about CONSTANT text := %2$s;
-  head CONSTANT text := about || ',"pinned":true,"data":[';
+  about CONSTANT text := %2$L;
+  head CONSTANT text := %10$L;
   row_now text;
   row_was text;
   messages text[];
@@ -116,7 +117,7 @@ $body$),
 ('row', $body$
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 DECLARE
-  about CONSTANT text := %2$s || TG_OP || '"';
+  about CONSTANT text := %2$L || TG_OP || '"';
   head CONSTANT text := about || ',"pinned":true,"data":[';
   row_now text;
   row_was text;
@@ -142,7 +143,7 @@ $body$),
 ('truncate', $body$
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 BEGIN
-  PERFORM pg_notify(%3$s, %2$s || '}');
+  PERFORM pg_notify(%3$s, %2$L || '}');
   RETURN NULL;
 END
 $body$)

@@ -48,10 +48,12 @@ typed AS (
 -- documents, and for what is so long that a row would not fit into a message. Where rows that stay as they were are not
 -- sent, it tells such values apart.
 described AS (
-  SELECT t.*, a.alias, x.text, w.quiet, greatest(500, 3600 / greatest(1, count(*) FILTER (WHERE unbounded) OVER (PARTITION BY t.watch, a.alias))) AS room
+  SELECT t.*, a.alias, w.quiet, greatest(500, 3600 / greatest(1, count(*) FILTER (WHERE unbounded) OVER (PARTITION BY t.watch, a.alias))) AS room,
+         -- Where the text does not depend on settings, it is asked for in a way that fails once the column has another type.
+         format(CASE WHEN base IN ('int2', 'int4', 'int8') THEN '(%s.%I & -1)::text' WHEN base IN ('text', 'varchar', 'bpchar') THEN '(%s.%I COLLATE "C")::text'
+                     WHEN base = 'bool' THEN '(%s.%I AND true)::text' WHEN base = 'uuid' THEN '%s.%I::uuid::text' ELSE '%s.%I::text' END, a.alias, t.attname) AS text
   FROM typed t JOIN watched w ON w.oid = t.watch
   CROSS JOIN (VALUES ('r'), ('o'), ('NEW'), ('OLD')) AS a (alias)
-  CROSS JOIN LATERAL (SELECT format('%s.%I::text', a.alias, t.attname) AS text) x
 ),
 pictured AS (
   SELECT d.*,
@@ -83,15 +85,16 @@ body (name, source) AS (
 ),
 function AS (
   SELECT w.oid AS watch, w.nspname, w.relname, k.name AS kind, -- its name fits into 63 bytes, whatever the table's
-         CASE WHEN octet_length(w.label) <= 50 THEN w.label ELSE left(w.label, 10) || md5(w.label) END || ' ' || k.name AS name,
-         -- What the text of a value depends on; it may get another type later. A plan for one row is not worth a compilation.
-         ARRAY['search_path=pg_catalog, pg_temp', 'DateStyle=ISO', 'TimeZone=UTC', 'IntervalStyle=postgres', 'bytea_output=hex',
-               'extra_float_digits=1', 'lc_monetary=C', 'jit=off'] AS config,
+         CASE WHEN octet_length(w.label) <= 50 THEN w.label ELSE left(w.label, 5) || md5(w.label) END || ' ' || k.name AS name,
+         ARRAY['search_path=pg_catalog, pg_temp'] || CASE WHEN EXISTS (
+           SELECT FROM typed t WHERE t.watch = w.oid AND t.base NOT IN ('int2', 'int4', 'int8', 'text', 'varchar', 'bpchar', 'bool', 'uuid', 'json', 'jsonb')) THEN
+           ARRAY['DateStyle=ISO', 'TimeZone=UTC', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C'] ELSE '{}' END AS config,
          format(b.source, regexp_replace(w.label, '[[:space:]]', ' ', 'g'),
-           quote_literal('{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"' END),
+           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"' END,
            quote_literal(%channel%), %max_rows%, w.quiet::text,
            coalesce(max(i.row) FILTER (WHERE alias = 'r'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'o'), '''{}'''),
-           coalesce(max(i.row) FILTER (WHERE alias = 'NEW'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'OLD'), '''{}''')) AS source
+           coalesce(max(i.row) FILTER (WHERE alias = 'NEW'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'OLD'), '''{}'''),
+           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,"data":[') AS source
   FROM watched w CROSS JOIN kind k JOIN body b ON b.name = k.body LEFT JOIN image i ON i.watch = w.oid
   WHERE CASE k.name WHEN 'truncate' THEN true WHEN 'each' THEN w.child WHEN 'row' THEN NOT w.child AND w.relkind = 'p' ELSE NOT w.child END
   GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.source, k.name, k.body, k.action

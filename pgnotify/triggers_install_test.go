@@ -178,7 +178,13 @@ func TestTriggersWaitForNobody(t *testing.T) {
 
 func TestTriggersQuoteWhatTheyAreGiven(t *testing.T) {
 	t.Parallel()
-	name := `a'b"c\d$pgevict$ %s %1$s` + "\n中"
+	for _, name := range []string{`a'b"c\d$pgevict$ %s %1$s` + "\n中", strings.Repeat("中", 21), strings.Repeat("x", 63)} {
+		quoteTriggers(t, name)
+	}
+}
+
+func quoteTriggers(t *testing.T, name string) {
+	t.Helper()
 	w := wire(t, `CREATE SCHEMA "S ""'\$pgevict$";`)
 	quoted := strings.ReplaceAll(name, `"`, `""`)
 	exec(t, w.writer, fmt.Sprintf(`CREATE TABLE "S ""'\$pgevict$"."%s" ("%[1]s" text PRIMARY KEY)`, quoted))

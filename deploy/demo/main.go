@@ -1,7 +1,8 @@
 // Command demo shows pgevict at work, on a Postgres and a Redis of its own: which keys go when a row changes, through
 // which channel and how soon, and that nothing stale is left when pgevict loses its connection in the middle of writes.
 //
-// It exits with status 1 if a key survived that should not have. KEEP=1 leaves everything running until Enter or ^C.
+// It exits with status 1 if a key survived that should not have. KEEP=1 leaves everything running until Enter or ^C;
+// TRIGGERS=pgevict shows it with pgevict's own triggers instead of those of the note that the table comes from.
 package main
 
 import (
@@ -35,7 +36,7 @@ var (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	err := run(ctx, os.Getenv("KEEP") == "1", os.Stdin, os.Stdout)
+	err := run(ctx, os.Getenv("KEEP") == "1", os.Getenv("TRIGGERS"), os.Stdin, os.Stdout)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -56,15 +57,19 @@ type demo struct {
 	app         app
 	pgevict     *pgevict
 	heard       <-chan heard
+	own         bool           // the triggers are pgevict's own
 	undo        []func() error // in the order of what they undo
 }
 
-func run(ctx context.Context, keep bool, in io.Reader, out io.Writer) (err error) {
+func run(ctx context.Context, keep bool, triggers string, in io.Reader, out io.Writer) (err error) {
+	if triggers != "" && triggers != "pgevict" {
+		return fmt.Errorf("TRIGGERS: pgevict, or nothing for the triggers of tcn and notify_event, not %q", triggers)
+	}
 	dir, err := os.MkdirTemp("", "pgevict-demo-")
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
-	d := &demo{out: out}
+	d := &demo{out: out, own: triggers == "pgevict"}
 	defer func() {
 		failed := err != nil && ctx.Err() == nil
 		for len(d.undo) > 0 {
@@ -95,7 +100,7 @@ func run(ctx context.Context, keep bool, in io.Reader, out io.Writer) (err error
 	if keep {
 		return d.keep(ctx, in)
 	}
-	say(out, "KEEP=1 leaves all of it running to be poked at.")
+	say(out, "KEEP=1 leaves all of it running to be poked at; TRIGGERS=pgevict shows it with pgevict's own triggers.")
 	return nil
 }
 
@@ -143,10 +148,36 @@ func (d *demo) servers(ctx context.Context) error {
 	}
 	_, info, _ = strings.Cut(info, "redis_version:")
 	info, _, _ = strings.Cut(info, "\r")
-	say(d.out, "Postgres %s on %s, Redis %s on %s. The table actions has the triggers of tcn and notify_event.",
-		strings.Fields(version)[0], pg.Addr, info, d.redis.Addr)
+	say(d.out, "Postgres %s on %s, Redis %s on %s.", strings.Fields(version)[0], pg.Addr, info, d.redis.Addr)
+	if err := d.pgevict.configure(d.databaseURL, d.redis.URL(), rulesYAML); err != nil {
+		return err
+	}
+	return d.triggers(ctx)
+}
+
+// triggers leaves the table actions with those of the note, or puts pgevict's own in their place.
+func (d *demo) triggers(ctx context.Context) error {
+	if !d.own {
+		say(d.out, "The table actions has the triggers of tcn and notify_event.")
+		return nil
+	}
+	if _, err := d.writer.Exec(ctx, dropNotesTriggers); err != nil {
+		return fmt.Errorf("drop the triggers of the note: %w", err)
+	}
+	said, err := d.pgevict.run(ctx, "triggers", "install")
+	if err != nil {
+		return err
+	}
+	say(d.out, "\n$ pgevict triggers install\n%s", said)
 	return nil
 }
+
+// dropNotesTriggers undoes what seed.sql has of the note's.
+const dropNotesTriggers = `
+DROP TRIGGER actions_notification_trigger ON actions;
+DROP TRIGGER actions_better_notification_trigger ON actions;
+DROP FUNCTION notify_event;
+DROP EXTENSION tcn`
 
 func (d *demo) connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	conn, err := pgx.Connect(ctx, url)
@@ -169,9 +200,6 @@ func (d *demo) begin(ctx context.Context) error {
 		return fmt.Errorf("read the cache: %w", err)
 	}
 	say(d.out, "The application has cached %d rows, lists and pages, %s among them:\n  %s", len(filled), key, string([]rune(value)[:96])+" …")
-	if err := d.pgevict.configure(d.databaseURL, d.redis.URL(), rulesYAML); err != nil {
-		return err
-	}
 	started := time.Now()
 	serve, err := d.pgevict.start("serve", nil)
 	if err != nil {
@@ -222,6 +250,17 @@ func (d *demo) show(ctx context.Context) error {
 		if err := d.statement(ctx, sql); err != nil {
 			return err
 		}
+	}
+	if d.own {
+		if err := d.statement(ctx, truncate); err != nil {
+			return err
+		}
+		if err := d.restore(ctx); err != nil {
+			return err
+		}
+		say(d.out, "\n(These triggers tell what the rows were and what they are, so every key is exact; and they tell of TRUNCATE.)")
+		stop()
+		return d.outage(ctx)
 	}
 	say(d.out, "\n(tcn tells only the primary key, so a key made of other columns widens to a pattern; notify_event tells the new row.)")
 	stop()

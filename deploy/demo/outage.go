@@ -145,7 +145,7 @@ func (d *demo) kill(ctx context.Context, before counters) (time.Duration, error)
 type counters struct{ changes, gaps, sweeps int }
 
 func (d *demo) counters(ctx context.Context) (c counters, err error) {
-	if c.changes, err = d.pgevict.metric(ctx, "pgevict_changes_total", `source="tcn"`); err != nil {
+	if c.changes, err = d.pgevict.metric(ctx, "pgevict_changes_total", `source="`+d.channels()[0]+`"`); err != nil {
 		return c, err
 	}
 	if c.gaps, err = d.pgevict.metric(ctx, "pgevict_gaps_total"); err != nil {

@@ -89,6 +89,17 @@ func (p *pgevict) start(name string, stdout io.Writer) (*command, error) {
 	return c, nil
 }
 
+// run runs a command of pgevict to its end, and gives what it printed.
+func (p *pgevict) run(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, p.path, args...)
+	cmd.Env = p.environ
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("pgevict %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
 // stop asks it to end, and waits until it has.
 func (c *command) stop() error {
 	_ = c.Process.Signal(syscall.SIGTERM) // it may have ended already, and then says how

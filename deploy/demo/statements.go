@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,26 @@ var statements = []string{
 	`INSERT INTO "public"."actions" ("order", "type", "descriptor", "actionable_id", "actionable_type", "platform") VALUES ('1', 'text', '{"text": "已經在專人線上回覆模式囉!欲切換回機器人模式,請點選按鈕。", "buttons": [{"id": "qjeOd64yTZ", "type": "postback", "title": "回到機器人模式", "payload": "466303161796137991", "defaultVisible": true, "webviewSetting": {"extension": false, "heightRatio": "full"}, "trackingUrlEnabled": false}]}', '466303161695474694', 'composite_actions', 'messenger')`,
 	`UPDATE actions SET descriptor = jsonb_set(descriptor, '{text}', '"已切換回機器人模式"') WHERE id = ` + noteSecond,
 	`DELETE FROM actions WHERE id = ` + noteFirst,
+}
+
+// truncate is what only pgevict's own triggers tell of.
+const truncate = `TRUNCATE actions`
+
+// restore makes the rows again that truncate has removed.
+func (d *demo) restore(ctx context.Context) error {
+	_, insert, found := strings.Cut(seedSQL, `INSERT INTO "public"."actions" (id,`)
+	if !found {
+		return errors.New("seed.sql has no rows")
+	}
+	if _, err := d.writer.Exec(ctx, `INSERT INTO "public"."actions" (id,`+insert); err != nil {
+		return fmt.Errorf("make the rows again: %w", err)
+	}
+	for heard := range 2 { // it inserts twice
+		if _, err := d.hear(ctx); err != nil {
+			return fmt.Errorf("statement %d: %w", heard+1, err)
+		}
+	}
+	return d.settle(ctx)
 }
 
 // statement executes one statement, and shows which keys go, through which channel, and how soon.
@@ -50,7 +71,7 @@ func (d *demo) statement(ctx context.Context, sql string) error {
 	}
 	var named []string
 	for _, key := range keys {
-		if through["tcn"].cover(key) != none || through["events"].cover(key) != none {
+		if slices.ContainsFunc(d.channels(), func(name string) bool { return through[name].cover(key) != none }) {
 			named = append(named, key)
 		}
 	}
@@ -74,21 +95,35 @@ func (d *demo) statement(ctx context.Context, sql string) error {
 func (d *demo) print(sql string, keys, named []string, through map[string]channel, w *watch, committed time.Time) {
 	say(d.out, "\n%s", short(sql))
 	table := tabwriter.NewWriter(d.out, 0, 0, 3, ' ', 0)
-	_, _ = fmt.Fprintf(table, "  gone\tby tcn\tby events\tafter\n")
+	line := func(key, after string, by func(channel string) string) {
+		cells := []string{"  " + key}
+		for _, name := range d.channels() {
+			cells = append(cells, by(name))
+		}
+		_, _ = fmt.Fprintln(table, strings.Join(append(cells, after), "\t"))
+	}
+	line("gone", "after", func(name string) string { return "by " + name })
 	for _, key := range named {
-		_, _ = fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", key, through["tcn"].cover(key), through["events"].cover(key),
-			milliseconds(w.goneAt(key).Sub(committed)))
+		line(key, milliseconds(w.goneAt(key).Sub(committed)), func(name string) string { return through[name].cover(key) })
 	}
 	_ = table.Flush() // the terminal is gone if any of these fails
 	kept := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return slices.Contains(named, key) })
-	say(d.out, "  kept: %s", strings.Join(kept, ", "))
+	say(d.out, "  kept: %s", cmp.Or(strings.Join(kept, ", "), "none"))
+}
+
+// channels are those that the triggers send on.
+func (d *demo) channels() []string {
+	if d.own {
+		return []string{"events"}
+	}
+	return []string{"tcn", "events"}
 }
 
 // hear reads what pgevict tail says of one statement: a line for each channel.
 func (d *demo) hear(ctx context.Context) (map[string]channel, error) {
 	through := map[string]channel{}
 	timeout := time.After(10 * time.Second)
-	for len(through) < 2 {
+	for len(through) < len(d.channels()) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()

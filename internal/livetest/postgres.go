@@ -103,6 +103,9 @@ func (p *Postgres) ready(pid int) error {
 	return nil
 }
 
+// Program gives the path of one of the programs that came with the server, such as pgbench.
+func (p *Postgres) Program(name string) string { return filepath.Join(p.bin, name) }
+
 // URL returns the connection URL of a database.
 func (p *Postgres) URL(database string) string { return postgresURL(p.Addr, database) }
 
