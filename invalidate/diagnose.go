@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,8 @@ import (
 // Say takes a finding: whether it is "ok", "warn" or "fail", what was looked at, what was found, and what to do.
 type Say func(status, check, found, do string)
 
-// walkFor is how long a diagnosis walks over the keyspace.
-const walkFor = 10 * time.Second
+// walkAtMost is how long a diagnosis walks over the keyspace.
+const walkAtMost = 10 * time.Second
 
 // Diagnose looks whether a Redis is one in which the keys of a sweep can be deleted. It deletes none, and writes one key
 // of its own for a moment.
@@ -30,7 +31,11 @@ func Diagnose(ctx context.Context, o *redis.Options, timeout time.Duration, swee
 	c.PoolSize = 1 // a transaction must not find another connection
 	c.DisableIdentity, c.ClientName = true, "pgevict-doctor"
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	d := diagnosis{redis.NewClient(&c), sweep, say}
+	user := c.Username
+	if user == "" {
+		user = "default"
+	}
+	d := diagnosis{redis.NewClient(&c), user, sweep, walkAtMost, say}
 	defer func() { _ = d.rdb.Close() }()
 	if err := d.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
 		do := "check REDIS_URL, and that Redis runs and can be reached from here"
@@ -52,9 +57,11 @@ func Diagnose(ctx context.Context, o *redis.Options, timeout time.Duration, swee
 }
 
 type diagnosis struct {
-	rdb   *redis.Client
-	sweep []rules.Target
-	say   Say
+	rdb     *redis.Client
+	user    string
+	sweep   []rules.Target
+	walkFor time.Duration
+	say     Say
 }
 
 // server looks at what INFO tells, and reports whether it is a server that pgevict supports.
@@ -74,7 +81,7 @@ func (d diagnosis) server(ctx context.Context) bool {
 		d.say("fail", "redis role", "its mode is "+mode, "name a single server: Cluster and Sentinel are not supported yet")
 		return false
 	}
-	if role == "master" {
+	if role != "slave" {
 		d.say("ok", "redis role", role, "")
 	} else {
 		d.say("fail", "redis role", "it is a "+role+" of "+infoField(info, "master_host")+":"+infoField(info, "master_port"), "name the master in REDIS_URL: a replica takes no deletes")
@@ -124,47 +131,85 @@ func (d diagnosis) memory(info string) {
 // permissions tries each command that serve uses, on keys that nobody has.
 func (d diagnosis) permissions(ctx context.Context) {
 	probe := rand.Text()
-	var denied []string
-	try := func(do string, err error) bool {
-		if err != nil && !errors.Is(err, redis.Nil) {
-			denied = append(denied, do+": "+err.Error())
-			return false
+	var denied, grants []string
+	var other error
+	try := func(what string, err error, grant ...string) bool {
+		switch {
+		case err == nil, errors.Is(err, redis.Nil):
+			return true
+		case redis.IsPermissionError(err):
+			denied = append(denied, what+": "+err.Error())
+			grants = append(grants, grant...)
+		case !redis.IsReadOnlyError(err) && other == nil: // that it is a replica was said
+			other = err
 		}
-		return true
+		return false
 	}
-	try("+scan", d.rdb.Scan(ctx, 0, "", 1).Err())
+	positions := "~" + positionPrefix + "*"
+	try("+scan", d.rdb.Scan(ctx, 0, "", 1).Err(), "+scan")
 	key := positionPrefix + "doctor-" + probe
 	began := time.Now()
-	written := try("+set ~"+positionPrefix+"*", d.rdb.SetArgs(ctx, key, probe, redis.SetArgs{Get: true, TTL: 10 * time.Second}).Err())
+	written := try("+set "+positions, d.rdb.SetArgs(ctx, key, probe, redis.SetArgs{Get: true, TTL: 10 * time.Second}).Err(), "+set", "+get", positions)
 	removed := d.rdb.Unlink(ctx, key).Err() // its TTL would do too
 	took := time.Since(began)
+	var unsure []string
 	for _, t := range d.sweep {
+		pattern := t.Key
 		if t.Kind == rules.Key {
-			try(fmt.Sprintf("+unlink ~%s (rule %s)", t.Key, t.Rule()), d.mayUnlink(ctx, t.Key))
+			pattern = escape(t.Key)
+		}
+		what, grant := fmt.Sprintf("+unlink ~%s (rule %s)", pattern, t.Rule()), []string{"+unlink", "~" + pattern}
+		if t.Kind != rules.Key {
+			try(what, d.rdb.Unlink(ctx, strings.Join(split(t.Key), probe)).Err(), grant...)
 			continue
 		}
-		try(fmt.Sprintf("+unlink ~%s (rule %s)", t.Key, t.Rule()), d.rdb.Unlink(ctx, strings.Join(split(t.Key), probe)).Err())
+		sure, err := d.mayUnlink(ctx, t.Key)
+		if sure {
+			try(what, err, grant...)
+		} else if err != nil || redis.IsPermissionError(removed) {
+			unsure = append(unsure, what)
+		}
 	}
-	if len(denied) > 0 {
-		d.say("fail", "redis permissions", strings.Join(denied, "; "), "give the user of REDIS_URL what is denied (ACL SETUSER)")
-		return
+	switch {
+	case len(denied) > 0:
+		slices.Sort(grants)
+		d.say("fail", "redis permissions", strings.Join(denied, "; "), "ACL SETUSER "+d.user+" "+strings.Join(slices.Compact(grants), " "))
+	case len(unsure) > 0:
+		d.say("warn", "redis permissions", "without MULTI it cannot be tried whether this is allowed, and it does not look so: "+strings.Join(unsure, "; "),
+			"make sure of it: ACL GETUSER "+d.user)
+	case other == nil:
+		d.say("ok", "redis permissions", "SCAN, SET, and UNLINK of the keys of every rule", "")
 	}
-	d.say("ok", "redis permissions", "SCAN, SET, and UNLINK of the keys of every rule", "")
-	if written && removed == nil {
+	switch {
+	case redis.IsOOMError(other):
+		d.say("warn", "redis writes", other.Error(), "make room: a full Redis takes deletes, but not pgevict's position")
+	case other != nil:
+		d.say("fail", "redis writes", other.Error(), "see Redis' log: until it takes writes, pgevict cannot delete")
+	case written && removed == nil:
 		d.say("ok", "redis round trip", fmt.Sprintf("%.1f ms for a write and a delete", took.Seconds()*1000), "")
 	}
 }
 
 // mayUnlink finds out whether a key may be deleted, without deleting it: Redis looks at what is allowed when a command is
-// queued. Where transactions are not allowed it cannot be found out.
-func (d diagnosis) mayUnlink(ctx context.Context, key string) error {
+// queued in a transaction. Where those are not allowed themselves, a SET that can only be a syntax error shows whether the
+// key is one that the user may write to; but a user may have other rights for other commands, so that is not sure.
+func (d diagnosis) mayUnlink(ctx context.Context, key string) (sure bool, err error) {
 	conn := d.rdb.Conn()
 	defer func() { _ = conn.Close() }()
-	if conn.Do(ctx, "MULTI").Err() != nil {
+	permission := func(args ...any) error {
+		if err := conn.Do(ctx, args...).Err(); redis.IsPermissionError(err) || !isReply(err) {
+			return err
+		}
 		return nil
 	}
-	err := conn.Do(ctx, "UNLINK", key).Err()
-	return errors.Join(err, conn.Do(ctx, "DISCARD").Err())
+	if conn.Do(ctx, "MULTI").Err() != nil {
+		return false, permission("SET", key, "", "NX", "XX")
+	}
+	err = permission("UNLINK", key)
+	if conn.Do(ctx, "DISCARD").Err() != nil {
+		_ = conn.Do(ctx, "QUIT").Err() // nothing else may go into the transaction
+	}
+	return true, err
 }
 
 // walk counts what a sweep would delete, at the pace of a sweep.
@@ -193,14 +238,18 @@ func (d diagnosis) walk(ctx context.Context) {
 				}
 			}
 		}
-		if cursor = next; cursor == 0 || time.Since(began) > walkFor || rest(ctx, time.Since(step)) != nil {
+		if cursor = next; cursor == 0 || time.Since(began) > d.walkFor || rest(ctx, time.Since(step)) != nil {
 			break
 		}
 	}
 	took := time.Since(began)
 	share, about := 1.0, ""
-	if cursor != 0 && size > 0 {
-		share, about = max(float64(seen), 1)/float64(size), "about "
+	switch {
+	case cursor == 0:
+	case size > 0:
+		share, about = min(1, max(float64(seen), 1)/float64(size)), "about "
+	default:
+		about = "more than "
 	}
 	total := 0
 	for i, t := range d.sweep {

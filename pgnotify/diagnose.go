@@ -18,15 +18,18 @@ type Say func(status, check, found, do string)
 // serverSQL gives what a listener asks of a server; the columns are read by their place.
 const serverSQL = `
 SELECT current_setting('server_version'), current_setting('server_version_num'), pg_is_in_recovery(), current_setting('transaction_read_only'),
-       current_setting('server_encoding'), current_user, rolsuper, pg_notification_queue_usage(), pg_backend_pid()
+       current_setting('server_encoding'), current_user, rolsuper, pg_notification_queue_usage(),
+       pg_has_role('pg_read_all_stats', 'USAGE'), (SELECT extversion FROM pg_extension WHERE extname = 'tcn')
 FROM pg_roles WHERE rolname = current_user`
 
 // holdersSQL gives the sessions that may keep the notification queue from being emptied: a listener that is in a transaction
-// reads nothing.
+// reads nothing, nor does one whose client does not take what it is sent. Who listens cannot be seen.
 const holdersSQL = `
-SELECT pid, coalesce(nullif(application_name, ''), 'without an application_name'), coalesce(state, 'of which the state is not shown'), coalesce(extract(epoch FROM now() - xact_start)::int, 0)
+SELECT pid, coalesce(nullif(application_name, ''), 'without an application_name'), state || CASE WHEN wait_event = 'ClientWrite' THEN ', its client does not read' ELSE '' END,
+       coalesce('its transaction is ' || extract(epoch FROM now() - xact_start)::int || ' s old', 'in no transaction')
 FROM pg_stat_activity
-WHERE pid <> pg_backend_pid() AND datname IS NOT NULL AND backend_type = 'client backend' AND (xact_start < now() - interval '1 minute' OR state = 'idle in transaction')
+WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
+  AND (xact_start < now() - interval '1 minute' OR state LIKE 'idle in transaction%' OR wait_event = 'ClientWrite')
 ORDER BY xact_start NULLS LAST LIMIT 3`
 
 // Diagnose looks whether the server is one that can be listened to.
@@ -71,13 +74,19 @@ func Diagnose(ctx context.Context, conn *pgconn.PgConn, say Say) error {
 	if err != nil {
 		return fmt.Errorf("look who holds up the notification queue: %w", err)
 	}
-	status, found, do := judgeQueue(usage, holders)
+	status, found, do := judgeQueue(usage, holders, r[8] == "t")
 	say(status, "postgres queue", found, do)
+	if r[9] == "" {
+		say("ok", "postgres tcn", "the extension is not installed, so no trigger is one of tcn", "")
+	} else {
+		say("ok", "postgres tcn", "the extension is installed, "+r[9], "")
+	}
 	return nil
 }
 
-// judgeQueue says what the usage of the notification queue means, and who may hold it up.
-func judgeQueue(usage float64, holders [][]string) (status, found, do string) {
+// judgeQueue says what the usage of the notification queue means, and who may hold it up. Others' sessions can be seen only
+// by a role with the right to.
+func judgeQueue(usage float64, holders [][]string, all bool) (status, found, do string) {
 	found = fmt.Sprintf("%.3g %% of the notification queue is in use", usage*100)
 	if usage > 0.5 {
 		status, do = "fail", "at 100 % the application's commits fail: "
@@ -86,14 +95,19 @@ func judgeQueue(usage float64, holders [][]string) (status, found, do string) {
 	} else {
 		return "ok", found, ""
 	}
-	if len(holders) == 0 {
-		return status, found, do + "find the listener that does not read (pg_stat_activity), and end it"
-	}
 	var who []string
 	for _, h := range holders {
-		who = append(who, fmt.Sprintf("pid %s (%s, %s, its transaction is %s s old)", h[0], h[1], h[2], h[3]))
+		who = append(who, fmt.Sprintf("pid %s (%s, %s, %s)", h[0], h[1], h[2], h[3]))
 	}
-	return status, found, do + "end the session that holds it up, probably " + strings.Join(who, " or ") + ", with pg_terminate_backend"
+	if len(who) > 0 {
+		do += "end the session that holds it up, probably " + strings.Join(who, " or ") + ", with pg_terminate_backend"
+	} else {
+		do += "find the listener that does not read (pg_stat_activity), and end it"
+	}
+	if !all {
+		do += "; for this to see the sessions of other roles, GRANT pg_read_all_stats to this one"
+	}
+	return status, found, do
 }
 
 // RoundTrip sends a message from a second connection to the first, as [Listener] does with its first canary, and gives

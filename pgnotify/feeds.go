@@ -55,16 +55,23 @@ const relationKindsSQL = `
 SELECT c.oid, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END
 FROM pg_class c WHERE c.oid = ANY ($1::oid[])`
 
-// feedsSQL gives the triggers of relations that send, with what their source tells.
+// feedsSQL gives the triggers of relations that send, with what their source tells once its comments are out. A channel is
+// told by pg_notify with a literal or with an argument of the trigger, and by NOTIFY.
 const feedsSQL = `
 SELECT t.tgrelid, t.tgname, p.proname,
        CASE WHEN n.nspname = 'pgevict' THEN 'pgevict' WHEN p.prosrc = 'triggered_change_notification' THEN 'tcn' ELSE 'other' END,
-       CASE WHEN p.prosrc = 'triggered_change_notification' THEN json_build_array(coalesce(nullif(split_part(encode(t.tgargs, 'escape'), '\000', 1), ''), 'tcn'))
-            ELSE coalesce((SELECT json_agg(DISTINCT m[1]) FROM regexp_matches(p.prosrc, 'pg_notify\s*\(\s*''([^'']*)''', 'gi') m), '[]') END,
-       t.tgtype, t.tgenabled IN ('O', 'A'), t.tgqual IS NOT NULL OR t.tgattr::text <> '', p.prosrc ~* '(row_)?to_jsonb?\s*\(', p.prosrc ~ '''old'''
+       CASE WHEN p.prosrc = 'triggered_change_notification' THEN json_build_array(coalesce(nullif(a.args[1], ''), 'tcn')) ELSE coalesce((
+         SELECT json_agg(DISTINCT channel) FROM (
+           SELECT m[1] FROM regexp_matches(s.source, '\mpg_notify\s*\(\s*E?''([^'']*)''\s*(?:::\s*\w+\s*)?,', 'gi') m
+           UNION ALL SELECT a.args[m[1]::int + 1] FROM regexp_matches(s.source, '\mpg_notify\s*\(\s*TG_ARGV\s*\[\s*(\d)\s*\]\s*,', 'gi') m
+           UNION ALL SELECT coalesce(m[1], lower(m[2])) FROM regexp_matches(s.source, '\mNOTIFY\s+(?:"([^"]+)"|([a-z_]\w*))\s*[,;]', 'gi') m
+         ) c (channel) WHERE channel <> ''), '[]') END,
+       t.tgtype, t.tgenabled IN ('O', 'A'), t.tgqual IS NOT NULL OR t.tgattr::text <> '', s.source ~* '(row_)?to_jsonb?\s*\(', s.source ~ '''old'''
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+CROSS JOIN LATERAL (SELECT regexp_replace(p.prosrc, '--[^\n]*|/\*[^*]*\*+([^/*][^*]*\*+)*/', ' ', 'g') AS source) s
+CROSS JOIN LATERAL (SELECT string_to_array(encode(t.tgargs, 'escape'), '\000') AS args) a
 WHERE t.tgrelid = ANY ($1::oid[]) AND (NOT t.tgisinternal OR t.tgparentid <> 0)
-  AND (n.nspname = 'pgevict' OR p.prosrc = 'triggered_change_notification' OR p.prosrc ~* '\m(pg_notify|notify)\M')
+  AND (n.nspname = 'pgevict' OR p.prosrc = 'triggered_change_notification' OR s.source ~* '\m(pg_notify|notify)\M')
 ORDER BY 1, 2`
 
 // Relations reads all relations that have one of the names, and all partitions and children of those.

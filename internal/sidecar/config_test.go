@@ -50,10 +50,10 @@ func TestConfigDefaults(t *testing.T) {
 		Heartbeat:      2 * time.Second,
 		AgainAfter:     time.Second,
 		Gap:            GapSweep,
-		MaxPending:     200000,
-		Grace:          10 * time.Second,
-		LogLevel:       zapcore.InfoLevel,
-		LogFormat:      LogJSON,
+		MaxPending:     200000, TriggersMaxRows: 10000,
+		Grace:     10 * time.Second,
+		LogLevel:  zapcore.InfoLevel,
+		LogFormat: LogJSON,
 	}
 	var empty []string
 	for _, v := range Variables() {
@@ -86,14 +86,14 @@ func TestConfigValues(t *testing.T) {
 	c, problems := load(t, []string{
 		"DATABASE_URL=postgres://u:p@h/d", "REDIS_URL= redis://h ", "PGEVICT_RULES=/etc/r=1.yaml", "PGEVICT_TCN_CHANNELS=a, b",
 		"PGEVICT_EVENTS_CHANNELS=password_changes", "PGEVICT_HTTP_ADDR=Off", "PGEVICT_HEARTBEAT= 100ms", "PGEVICT_AGAIN_AFTER=0",
-		"PGEVICT_GAP=ignore", "PGEVICT_MAX_PENDING=1", "PGEVICT_GRACE=0s", "PGEVICT_LOG_LEVEL=debug",
+		"PGEVICT_GAP=ignore", "PGEVICT_MAX_PENDING=1", "PGEVICT_TRIGGERS_MAX_ROWS=5", "PGEVICT_GRACE=0s", "PGEVICT_LOG_LEVEL=debug",
 		"PGEVICT_LOG_FORMAT=console", "PGEVICT_DRY_RUN=true",
 	}, []string{DatabaseURL, RedisURL})
 	wantProblems(t, problems)
 	c.DatabaseURL, c.RedisURL = Secret{}, Secret{}
 	want := Config{
 		Rules: "/etc/r=1.yaml", TCNChannels: []string{"a", "b"}, EventsChannels: []string{"password_changes"}, HTTPAddr: HTTPOff,
-		Heartbeat: 100 * time.Millisecond, Gap: GapIgnore, MaxPending: 1, LogLevel: zapcore.DebugLevel,
+		Heartbeat: 100 * time.Millisecond, Gap: GapIgnore, MaxPending: 1, TriggersMaxRows: 5, LogLevel: zapcore.DebugLevel,
 		LogFormat: LogConsole, DryRun: true,
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -3,7 +3,7 @@ package sidecar
 import (
 	"context"
 	"fmt"
-	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,20 +24,51 @@ func (d *doctor) schema(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return err
 	}
+	var looked []pgnotify.Relation
 	for _, table := range d.set.Tables() {
-		found := false
+		var found []string
 		for _, r := range relations {
-			if r.Name == table.Name && (table.Schema == "" || table.Schema == r.Schema) {
-				found = true
-				d.relation(ctx, conn, r, relations)
+			if r.Name != table.Name || table.Schema != "" && table.Schema != r.Schema {
+				continue
+			}
+			found = append(found, nameOf(r))
+			if !slices.ContainsFunc(looked, func(l pgnotify.Relation) bool { return nameOf(l) == nameOf(r) }) {
+				looked = append(looked, r)
 			}
 		}
-		if !found {
+		switch {
+		case len(found) == 0:
 			name := strings.TrimPrefix(table.Schema+"."+table.Name, ".")
 			d.say("fail", "table", name+": there is no such table", "correct the rules"+nearest(name, table.Schema != "", names))
+		case len(found) > 1:
+			d.say("ok", "table", fmt.Sprintf("%s is that of every schema in the rules: %s; to mean one of them, name its schema", table.Name, strings.Join(found, ", ")), "")
 		}
 	}
-	return nil
+	for _, r := range looked {
+		if r.Kind != "table" && r.Kind != "partitioned table" {
+			d.say("fail", "table", nameOf(r)+" is a "+r.Kind+", and nothing tells of its changes", "name the tables that it reads in the rules")
+			continue
+		}
+		d.columns(r)
+		d.triggers(ctx, conn, r, relations)
+	}
+	d.movedKeys(looked, relations)
+	return d.ours(ctx, conn, looked, relations)
+}
+
+func nameOf(r pgnotify.Relation) string { return r.Schema + "." + r.Name }
+
+// quoted gives the name of a table as SQL takes it.
+func quoted(r pgnotify.Relation) string { return quote(r.Schema) + "." + quote(r.Name) }
+
+// plainName is a name that SQL takes without quotes, unless it is a keyword.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+func quote(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
 // nearest names the table that was probably meant.
@@ -59,13 +90,8 @@ func nearest(name string, qualified bool, names [][2]string) string {
 	return ": did you mean " + best + "?"
 }
 
-// relation checks one table of the rules.
-func (d *doctor) relation(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, all []pgnotify.Relation) {
-	name := r.Schema + "." + r.Name
-	if r.Kind != "table" && r.Kind != "partitioned table" {
-		d.say("fail", "table", name+" is a "+r.Kind+", and nothing tells of its changes", "name the tables that it reads in the rules")
-		return
-	}
+// columns checks those that the rules of a table use.
+func (d *doctor) columns(r pgnotify.Relation) {
 	columns, _ := d.set.Columns(r.Schema, r.Name)
 	good := true
 	for _, column := range columns {
@@ -75,87 +101,11 @@ func (d *doctor) relation(ctx context.Context, conn *pgconn.PgConn, r pgnotify.R
 			for _, t := range r.Columns {
 				candidates = append(candidates, [2]string{"", t.Name})
 			}
-			d.say("fail", "table", name+" has no column "+column+", so what needs it is always a pattern", "correct the rules"+nearest(column, false, candidates))
+			d.say("fail", "table", nameOf(r)+" has no column "+column+", so what needs it is always a pattern", "correct the rules"+nearest(column, false, candidates))
 		}
 	}
 	if good {
-		d.say("ok", "table", name+", and all columns that the rules use", "")
-	}
-	heard := d.heard(r)
-	d.operations(r, heard)
-	d.parts(r, all)
-	for _, f := range heard {
-		d.traps(ctx, conn, r, f)
-	}
-}
-
-// channels are those of a format.
-func (d *doctor) channels(kind pgnotify.FeedKind) (variable string, channels []string) {
-	if kind == pgnotify.FeedTCN {
-		return "PGEVICT_TCN_CHANNELS", d.config.TCNChannels
-	}
-	return "PGEVICT_EVENTS_CHANNELS", d.config.EventsChannels
-}
-
-// heard gives the triggers of which the messages arrive, and says why those of the others do not.
-func (d *doctor) heard(r pgnotify.Relation) (heard []pgnotify.Feed) {
-	name := r.Schema + "." + r.Name
-	for _, f := range r.Feeds {
-		variable, channels := d.channels(f.Kind)
-		on := func(c string) bool { return slices.Contains(channels, c) }
-		switch {
-		case !f.Enabled:
-			d.say("fail", "triggers", fmt.Sprintf("%s: trigger %s is disabled", name, f.Trigger), fmt.Sprintf("ALTER TABLE %s ENABLE TRIGGER %s, or drop it", name, f.Trigger))
-		case len(f.Channels) > 0 && !slices.ContainsFunc(f.Channels, on):
-			d.say("fail", "triggers", fmt.Sprintf("%s: trigger %s sends on %s, and nobody listens to that", name, f.Trigger, strings.Join(f.Channels, ", ")),
-				fmt.Sprintf("add it to %s (now %s)", variable, strings.Join(channels, ",")))
-		default:
-			heard = append(heard, f)
-		}
-		if f.Enabled && f.Partial {
-			d.say("warn", "triggers", fmt.Sprintf("%s: trigger %s has a condition (WHEN or UPDATE OF), so it passes over some changes", name, f.Trigger), "make sure that no key depends on those")
-		}
-	}
-	return heard
-}
-
-// operations says which operations that the rules count are told of.
-func (d *doctor) operations(r pgnotify.Relation, heard []pgnotify.Feed) {
-	name := r.Schema + "." + r.Name
-	told := map[string][]string{} // the operations, by who tells of them
-	for _, f := range heard {
-		by := string(f.Kind)
-		if f.Kind == pgnotify.FeedOther {
-			by = f.Function
-		}
-		on := " on " + strings.Join(f.Channels, ", ")
-		if len(f.Channels) == 0 {
-			on = " on a channel that its source does not tell"
-		}
-		told[by+on] = append(told[by+on], f.Ops...)
-	}
-	var missing, present []string
-	operations := []string{rules.Insert, rules.Update, rules.Delete, rules.Truncate}
-	for _, by := range slices.Sorted(maps.Keys(told)) {
-		ops := slices.DeleteFunc(slices.Clone(operations), func(op string) bool { return !slices.Contains(told[by], op) })
-		present = append(present, strings.Join(ops, ", ")+" by "+by)
-	}
-	for _, op := range operations {
-		known := slices.ContainsFunc(heard, func(f pgnotify.Feed) bool { return slices.Contains(f.Ops, op) })
-		if d.counts(r, op) && !known {
-			missing = append(missing, op)
-		}
-	}
-	const install = "pgevict triggers install makes triggers for it"
-	switch {
-	case len(present) == 0 && len(missing) > 0:
-		d.say("fail", "triggers", name+": no trigger tells of its changes", install)
-	case len(missing) == 1 && missing[0] == rules.Truncate:
-		d.say("warn", "triggers", fmt.Sprintf("%s: %s; nothing tells of truncate", name, strings.Join(present, "; ")), install)
-	case len(missing) > 0:
-		d.say("fail", "triggers", fmt.Sprintf("%s: nothing tells of %s", name, strings.Join(missing, ", ")), install)
-	default:
-		d.say("ok", "triggers", name+": "+strings.Join(present, "; "), "")
+		d.say("ok", "table", nameOf(r)+", and all columns that the rules use", "")
 	}
 }
 
@@ -167,68 +117,42 @@ func (d *doctor) counts(r pgnotify.Relation, op string) bool {
 	return false
 }
 
-// parts looks for partitions and children that nothing is told of.
-func (d *doctor) parts(r pgnotify.Relation, all []pgnotify.Relation) {
-	var bare []string
-	for _, part := range all {
-		_, named := d.set.Columns(part.Schema, part.Name)
-		if part.Part && !named && slices.Contains(part.Whole, r.Schema+"."+r.Name) &&
-			!slices.ContainsFunc(part.Feeds, func(f pgnotify.Feed) bool { return f.Enabled && slices.Contains(f.Ops, rules.Update) }) {
-			bare = append(bare, part.Schema+"."+part.Name)
+// ours compares pgevict's own triggers, where there are any, with the rules, as pgevict triggers status does.
+func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, looked, all []pgnotify.Relation) error {
+	var with []string // the tables that have some, and their parts
+	for _, r := range all {
+		if slices.ContainsFunc(r.Feeds, func(f pgnotify.Feed) bool { return f.Kind == pgnotify.FeedOwn }) {
+			with = append(with, nameOf(r))
 		}
 	}
-	if len(bare) > 0 && len(r.Feeds) > 0 {
-		d.say("warn", "triggers", fmt.Sprintf("%s: writes straight to its part %s are not told of", r.Schema+"."+r.Name, strings.Join(bare, ", ")), "pgevict triggers install, or a trigger on each")
+	if len(with) == 0 {
+		return nil
 	}
-}
-
-// traps looks for what may go wrong with a trigger of somebody else.
-func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Feed) {
-	if f.Kind == pgnotify.FeedOwn {
-		return
+	for _, r := range all {
+		if slices.ContainsFunc(r.Whole, func(whole string) bool { return slices.Contains(with, whole) }) {
+			with = append(with, nameOf(r))
+		}
 	}
-	name := r.Schema + "." + r.Name
-	if f.Kind == pgnotify.FeedTCN && len(r.Key) == 0 {
-		d.say("fail", "writes", fmt.Sprintf("%s has no primary key, so trigger %s (tcn) fails every write", name, f.Trigger), "give it a primary key, or use pgevict triggers install instead")
+	states, err := triggers(d.config, d.set).Status(ctx, conn)
+	if err != nil {
+		return err
 	}
-	if f.Kind == pgnotify.FeedOther && f.Whole {
-		longest, err := pgnotify.LongestRow(ctx, conn, r.Schema, r.Name)
-		const limit = "a row of 8000 bytes or more fails the write"
+	good := true
+	for _, s := range states {
+		name := strings.Trim(s.Schema+"."+s.Table, ".")
+		found := fmt.Sprintf("%s: pgevict's own are %s: %s", name, s.State, strings.Join(s.Notes, "; "))
 		switch {
-		case err != nil:
-			d.say("warn", "writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; how long they are: %v", name, f.Function, limit, err), "grant SELECT, look yourself, or use pgevict triggers install instead")
-		case longest > 4000:
-			d.say("warn", "writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; there is one of %d", name, f.Function, limit, longest), "use pgevict triggers install instead")
-		default:
-			d.say("ok", "writes", fmt.Sprintf("%s: %s sends whole rows, and the longest of up to 1000 has %d bytes of 8000", name, f.Function, longest), "")
+		case !s.Drift() || s.State == pgnotify.NoTable: // which was said
+		case s.State == pgnotify.TriggersLeftOver:
+			d.say("warn", "triggers", found, "pgevict triggers install drops what no rule needs")
+			good = false
+		case s.State != pgnotify.TriggersMissing || slices.Contains(with, name):
+			d.say("fail", "triggers", found+"; changes that the rules count may not be told of", "pgevict triggers install")
+			good = false
 		}
 	}
-	if wide := d.widened(r, f); len(wide) > 0 {
-		d.say("warn", "updates", fmt.Sprintf("%s: an update that %s tells of widens to %s", name, f.Function, strings.Join(wide, ", ")), "pgevict triggers install tells of both the old and the new values, exactly")
+	if good {
+		d.say("ok", "triggers", "pgevict's own are what the rules ask for", "")
 	}
-}
-
-// widened gives the patterns that an update makes which a trigger tells of.
-func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Feed) []string {
-	image := func(keyAlone bool) pgnotify.Image {
-		image := pgnotify.Image{}
-		for _, c := range r.Columns {
-			exact := c.Events
-			if f.Kind == pgnotify.FeedTCN {
-				exact = c.TCN
-			}
-			if exact && (!keyAlone || slices.Contains(r.Key, c.Name)) {
-				image = append(image, pgnotify.Column{Name: c.Name, Text: "x"})
-			}
-		}
-		return image
-	}
-	change := rules.Change{Schema: r.Schema, Table: r.Name, Op: rules.Update, Rows: []rules.Row{{Old: image(!f.Old), New: image(f.Kind == pgnotify.FeedTCN)}}}
-	wide := map[string]bool{}
-	for t, reason := range d.set.Match(change) {
-		if reason != rules.Exact {
-			wide[fmt.Sprintf("%s (rule %s)", t.Key, t.Rule())] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(wide))
+	return nil
 }
