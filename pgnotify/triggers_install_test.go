@@ -89,7 +89,7 @@ func TestTriggersComeAndGo(t *testing.T) {
 		{`DROP TRIGGER pgevict_update ON t_de`, "public.t_de", pgnotify.TriggersMissing},
 		{`CREATE OR REPLACE TRIGGER pgevict_update AFTER UPDATE ON t_de EXECUTE FUNCTION pgevict."public.t truncate"()`, "public.t_de", pgnotify.TriggersOutdated},
 		{`CREATE TRIGGER pgevict_more AFTER UPDATE ON u EXECUTE FUNCTION pgevict."public.t truncate"()`, "public.u", pgnotify.TriggersLeftOver},
-		{`ALTER FUNCTION pgevict."public.t update"() RESET search_path`, "public.t", pgnotify.TriggersOutdated},
+		{`ALTER FUNCTION pgevict."public.t truncate"() RESET search_path`, "public.t", pgnotify.TriggersOutdated},
 		{`CREATE OR REPLACE FUNCTION pgevict."public.t insert"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END -- Made by "pgevict triggers"'`, "public.t", pgnotify.TriggersOutdated},
 		{`ALTER TABLE t ADD COLUMN b int; ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD PRIMARY KEY (id, region, a)`, "", ""},
 		{`ALTER TABLE t RENAME COLUMN a TO renamed`, "public.t", pgnotify.TriggersOutdated},

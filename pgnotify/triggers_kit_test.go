@@ -72,7 +72,7 @@ func (w *wired) payloads(sql string, args ...any) (payloads []string) {
 func (w *wired) rows(sql string, args ...any) (rows []string) {
 	w.Helper()
 	payloads := w.payloads(sql, args...)
-	d := catalog(w.T, w.writer, w.columns)
+	d := catalog(w.T, w.ears, w.columns)
 	for _, payload := range payloads {
 		changes, known, err := d.Decode(pgnotify.Events, payload)
 		if err != nil || !known || len(changes) == 0 {

@@ -72,6 +72,34 @@ func TestTriggersSendQuietTablesOnlyWhenTheyChange(t *testing.T) {
 	w.sends(`UPDATE t SET a = NULL WHERE id = 2`)
 }
 
+// The same for a table of which no text depends on settings, so that its triggers do not fix them.
+func TestTriggersOfAnotherSearchPath(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, u uuid, b bool, doc jsonb); `, pgnotify.Watch{Table: "t", Columns: []string{"a", "u", "b", "doc"}, Quiet: true})
+	exec(t, w.writer, `CREATE SCHEMA evil;
+		CREATE FUNCTION evil.to_json(text) RETURNS json LANGUAGE sql AS 'SELECT ''"evil"''::json';
+		CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE sql AS 'SELECT ''evil''';
+		CREATE FUNCTION evil.either(int, int) RETURNS int LANGUAGE sql AS 'SELECT 666';
+		CREATE OPERATOR evil.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.cat);
+		CREATE OPERATOR evil.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.texteq);
+		CREATE OPERATOR evil.& (LEFTARG = int, RIGHTARG = int, FUNCTION = evil.either);
+		CREATE OPERATOR evil.> (LEFTARG = int, RIGHTARG = int, FUNCTION = pg_catalog.int4le);
+		CREATE FUNCTION evil.octet_length(text) RETURNS int LANGUAGE sql AS 'SELECT 9999';
+		CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';
+		CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);
+		CREATE TABLE evil.pgevict_rows (id int); CREATE TABLE evil.pgevict_old (id int);
+		SET search_path = evil, pg_catalog, public`)
+	const u = "550e8400-e29b-41d4-a716-446655440000"
+	w.sends(`INSERT INTO t VALUES (1, 'a', '`+u+`', true, '1')`, "insert public.t nil→{a=a b=true id=1 u="+u+"}")
+	w.sends(`INSERT INTO t VALUES (2, 'b', NULL, false, '1'), (3, NULL, NULL, NULL, NULL)`, "insert public.t nil→{a=b b=false id=2 u NULL}", "insert public.t nil→{a NULL b NULL doc NULL id=3 u NULL}")
+	w.sends(`UPDATE t SET a = 'c' WHERE id = 1`, "update public.t {a=a b=true id=1 u="+u+"}→{a=c b=true id=1 u="+u+"}")
+	w.sends(`UPDATE t SET a = a`)
+	w.sends(`UPDATE t SET a = a WHERE id = 1`)
+	w.sends(`UPDATE t SET doc = '2' WHERE id = 2`, "update public.t {a=b b=false id=2 u NULL}→{a=b b=false id=2 u NULL}")
+	w.sends(`DELETE FROM t WHERE id IN (2, 3)`, "delete public.t {a=b b=false id=2 u NULL}→nil", "delete public.t {a NULL b NULL doc NULL id=3 u NULL}→nil")
+	w.sends(`TRUNCATE t`, "truncate public.t any row")
+}
+
 func TestTriggersTextIsThatOfFixedSettings(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `
@@ -90,6 +118,10 @@ func TestTriggersTextIsThatOfFixedSettings(t *testing.T) {
 		CREATE FUNCTION evil.to_json(text) RETURNS json LANGUAGE sql AS 'SELECT ''"evil"''::json';
 		CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE sql AS 'SELECT ''evil''';
 		CREATE OPERATOR evil.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.cat);
+		CREATE OPERATOR evil.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_catalog.texteq);
+		CREATE FUNCTION evil.octet_length(text) RETURNS int LANGUAGE sql AS 'SELECT 9999';
+		CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS '';
+		CREATE DOMAIN evil.text AS pg_catalog.text CHECK (false);
 		CREATE TABLE evil.pgevict_rows (id int);
 		SET search_path = evil, pg_catalog, public`
 	exec(t, w.writer, hostile)
