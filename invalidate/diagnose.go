@@ -37,7 +37,7 @@ func Diagnose(ctx context.Context, o *redis.Options, timeout time.Duration, swee
 	}
 	d := diagnosis{redis.NewClient(&c), user, sweep, walkAtMost, say}
 	defer func() { _ = d.rdb.Close() }()
-	if err := d.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
+	if err := d.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) && !redis.HasErrorPrefix(err, "MISCONF") {
 		do := "check REDIS_URL, and that Redis runs and can be reached from here"
 		switch errorKind(err) {
 		case "noauth":
@@ -152,6 +152,8 @@ func (d diagnosis) permissions(ctx context.Context) {
 	written := try("+set "+positions, d.rdb.SetArgs(ctx, key, probe, redis.SetArgs{Get: true, TTL: 10 * time.Second}).Err(), "+set", "+get", positions)
 	removed := d.rdb.Unlink(ctx, key).Err() // its TTL would do too
 	took := time.Since(began)
+	queued, mayUnlink := d.queueUnlinks(ctx)
+	defer queued()
 	var unsure []string
 	for _, t := range d.sweep {
 		pattern := t.Key
@@ -163,7 +165,7 @@ func (d diagnosis) permissions(ctx context.Context) {
 			try(what, d.rdb.Unlink(ctx, strings.Join(split(t.Key), probe)).Err(), grant...)
 			continue
 		}
-		sure, err := d.mayUnlink(ctx, t.Key)
+		sure, err := mayUnlink(t.Key)
 		if sure {
 			try(what, err, grant...)
 		} else if err != nil || redis.IsPermissionError(removed) {
@@ -190,26 +192,27 @@ func (d diagnosis) permissions(ctx context.Context) {
 	}
 }
 
-// mayUnlink finds out whether a key may be deleted, without deleting it: Redis looks at what is allowed when a command is
-// queued in a transaction. Where those are not allowed themselves, a SET that can only be a syntax error shows whether the
-// key is one that the user may write to; but a user may have other rights for other commands, so that is not sure.
-func (d diagnosis) mayUnlink(ctx context.Context, key string) (sure bool, err error) {
-	conn := d.rdb.Conn()
-	defer func() { _ = conn.Close() }()
-	permission := func(args ...any) error {
-		if err := conn.Do(ctx, args...).Err(); redis.IsPermissionError(err) || !isReply(err) {
-			return err
+// queueUnlinks gives a function that finds out whether a key may be deleted, without deleting it: Redis looks at what is
+// allowed when a command is queued in a transaction, and this one is never executed. Where transactions are not allowed
+// themselves, a SET that can only be a syntax error shows whether the key is one that the user may write to; but a user may
+// have other rights for other commands, so that is not sure.
+func (d diagnosis) queueUnlinks(ctx context.Context) (end func(), mayUnlink func(key string) (sure bool, err error)) {
+	alone := *d.rdb.Options()
+	client := redis.NewClient(&alone) // nothing else may get into the transaction
+	conn := client.Conn()
+	transaction := conn.Do(ctx, "MULTI").Err() == nil
+	end = func() { _, _ = conn.Close(), client.Close() } // which discards it
+	return end, func(key string) (bool, error) {
+		args := []any{"SET", key, "", "NX", "XX"}
+		if transaction {
+			args = []any{"UNLINK", key}
 		}
-		return nil
+		err := conn.Do(ctx, args...).Err()
+		if isReply(err) && !redis.IsPermissionError(err) {
+			err = nil
+		}
+		return transaction, err
 	}
-	if conn.Do(ctx, "MULTI").Err() != nil {
-		return false, permission("SET", key, "", "NX", "XX")
-	}
-	err = permission("UNLINK", key)
-	if conn.Do(ctx, "DISCARD").Err() != nil {
-		_ = conn.Do(ctx, "QUIT").Err() // nothing else may go into the transaction
-	}
-	return true, err
 }
 
 // walk counts what a sweep would delete, at the pace of a sweep.

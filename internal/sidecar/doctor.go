@@ -128,7 +128,9 @@ func (d *doctor) postgres(ctx context.Context) {
 		d.say("fail", "postgres server", err.Error(), "see Postgres' log")
 		return
 	}
-	if err != nil {
+	if errors.Is(err, pgnotify.ErrStandby) {
+		d.say("fail", "postgres round trip", err.Error(), "name the primary in DATABASE_URL")
+	} else if err != nil {
 		d.say("fail", "postgres round trip", err.Error(), "see Postgres' log")
 	} else {
 		d.say("ok", "postgres round trip", fmt.Sprintf("%.1f ms from NOTIFY on one connection to another", took.Seconds()*1000), "")

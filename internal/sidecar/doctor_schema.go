@@ -53,7 +53,7 @@ func (d *doctor) schema(ctx context.Context, conn *pgconn.PgConn) error {
 		d.triggers(ctx, conn, r, relations)
 	}
 	d.movedKeys(looked, relations)
-	return d.ours(ctx, conn, looked, relations)
+	return d.ours(ctx, conn, relations)
 }
 
 func nameOf(r pgnotify.Relation) string { return r.Schema + "." + r.Name }
@@ -118,7 +118,7 @@ func (d *doctor) counts(r pgnotify.Relation, op string) bool {
 }
 
 // ours compares pgevict's own triggers, where there are any, with the rules, as pgevict triggers status does.
-func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, looked, all []pgnotify.Relation) error {
+func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.Relation) error {
 	var with []string // the tables that have some, and their parts
 	for _, r := range all {
 		if slices.ContainsFunc(r.Feeds, func(f pgnotify.Feed) bool { return f.Kind == pgnotify.FeedOwn }) {

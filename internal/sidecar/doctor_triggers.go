@@ -1,0 +1,305 @@
+package sidecar
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify"
+	"pgevict/rules"
+)
+
+const install = "pgevict triggers install makes triggers for it"
+
+// operations are those that a rule may count.
+var operations = []string{rules.Insert, rules.Update, rules.Delete, rules.Truncate}
+
+// triggers checks what tells of the changes of one table.
+func (d *doctor) triggers(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, all []pgnotify.Relation) {
+	from := sources(r, all)
+	verdicts := map[[3]string][]string{} // the same is said once of all parts
+	for _, s := range from {
+		d.unheard(s)
+		status, found, do := d.told(r, d.heard(s))
+		verdict := [3]string{status, found, do}
+		verdicts[verdict] = append(verdicts[verdict], nameOf(s))
+	}
+	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b [3]string) int { return strings.Compare(a[1], b[1]) }) {
+		d.say(v[0], "triggers", few(verdicts[v])+": "+v[1], v[2])
+	}
+	if len(from) == 1 && nameOf(from[0]) == nameOf(r) {
+		d.parts(r, all)
+	}
+	said := map[string]bool{}
+	for _, s := range from {
+		d.traps(ctx, conn, r, s, said)
+	}
+}
+
+// sources gives the tables of which the triggers tell of a table's changes: itself, or, if a partitioned table has none,
+// its partitions, on which somebody may have put them one by one.
+func sources(r pgnotify.Relation, all []pgnotify.Relation) []pgnotify.Relation {
+	if r.Kind != "partitioned table" || len(r.Feeds) > 0 {
+		return []pgnotify.Relation{r}
+	}
+	var leaves []pgnotify.Relation
+	fed := false
+	for _, part := range all {
+		if part.Part && part.Kind == "table" && slices.Contains(part.Whole, nameOf(r)) {
+			leaves = append(leaves, part)
+			fed = fed || len(part.Feeds) > 0
+		}
+	}
+	if !fed {
+		return []pgnotify.Relation{r}
+	}
+	return leaves
+}
+
+// few lists names, but not hundreds of them.
+func few(names []string) string {
+	const most = 5
+	if len(names) > most+1 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// channels are those of a format.
+func (d *doctor) channels(kind pgnotify.FeedKind) (variable string, channels []string) {
+	if kind == pgnotify.FeedTCN {
+		return "PGEVICT_TCN_CHANNELS", d.config.TCNChannels
+	}
+	return "PGEVICT_EVENTS_CHANNELS", d.config.EventsChannels
+}
+
+// arrives reports whether a trigger's messages are listened to, as far as its source tells.
+func (d *doctor) arrives(f pgnotify.Feed) bool {
+	_, channels := d.channels(f.Kind)
+	return len(f.Channels) == 0 || slices.ContainsFunc(f.Channels, func(c string) bool { return slices.Contains(channels, c) })
+}
+
+// heard gives the triggers of which the messages arrive.
+func (d *doctor) heard(r pgnotify.Relation) []pgnotify.Feed {
+	return slices.DeleteFunc(slices.Clone(r.Feeds), func(f pgnotify.Feed) bool { return !f.Enabled || !d.arrives(f) })
+}
+
+// unheard says why the messages of a trigger do not arrive, or not all of them.
+func (d *doctor) unheard(r pgnotify.Relation) {
+	name := nameOf(r)
+	for _, f := range r.Feeds {
+		variable, channels := d.channels(f.Kind)
+		other, _ := d.channels(pgnotify.FeedTCN)
+		if f.Kind == pgnotify.FeedTCN {
+			other, _ = d.channels(pgnotify.FeedOther)
+		}
+		sends := fmt.Sprintf("%s: trigger %s sends on %s", name, f.Trigger, strings.Join(f.Channels, ", "))
+		switch {
+		case !f.Enabled && f.Kind == pgnotify.FeedOwn: // some are meant to be
+		case !f.Enabled:
+			d.say("fail", "triggers", fmt.Sprintf("%s: trigger %s is disabled", name, f.Trigger),
+				fmt.Sprintf("ALTER TABLE %s ENABLE TRIGGER %s, or drop it", quoted(r), quote(f.Trigger)))
+			continue
+		case !d.arrives(f) && d.crossed(f):
+			d.say("fail", "triggers", fmt.Sprintf("%s, which is in %s, but these are no messages of that format", sends, other),
+				fmt.Sprintf("move it to %s (now %s), or let the trigger send on another channel", variable, strings.Join(channels, ",")))
+		case !d.arrives(f):
+			d.say("fail", "triggers", sends+", and nobody listens to that", fmt.Sprintf("add it to %s (now %s)", variable, strings.Join(channels, ",")))
+		}
+		if f.Enabled && f.Partial {
+			d.say("warn", "triggers", fmt.Sprintf("%s: trigger %s has a condition (WHEN or UPDATE OF), so it passes over some changes", name, f.Trigger), "make sure that no key depends on those")
+		}
+	}
+}
+
+// crossed reports whether a trigger sends on a channel of the other format.
+func (d *doctor) crossed(f pgnotify.Feed) bool {
+	channels := d.config.TCNChannels
+	if f.Kind == pgnotify.FeedTCN {
+		channels = d.config.EventsChannels
+	}
+	return slices.ContainsFunc(f.Channels, func(c string) bool { return slices.Contains(channels, c) })
+}
+
+// told says which operations that the rules of a table count are told of, and by whom.
+func (d *doctor) told(r pgnotify.Relation, heard []pgnotify.Feed) (status, found, do string) {
+	by := map[string][]string{} // the operations
+	var vague []string          // functions of which the source does not tell the channel
+	sure := map[string]bool{}
+	for _, f := range heard {
+		who := string(f.Kind)
+		if f.Kind == pgnotify.FeedOther {
+			who = f.Function
+		}
+		on := " on " + strings.Join(f.Channels, ", ")
+		if len(f.Channels) == 0 {
+			on = " on a channel that its source does not tell"
+			vague = append(vague, f.Function)
+		}
+		by[who+on] = append(by[who+on], f.Ops...)
+		for _, op := range f.Ops {
+			sure[op] = sure[op] || len(f.Channels) > 0
+		}
+	}
+	var present, missing, unsure []string
+	for _, who := range slices.Sorted(maps.Keys(by)) {
+		ops := slices.DeleteFunc(slices.Clone(operations), func(op string) bool { return !slices.Contains(by[who], op) })
+		present = append(present, strings.Join(ops, ", ")+" by "+who)
+	}
+	for _, op := range operations {
+		certain, known := sure[op]
+		switch {
+		case !d.counts(r, op):
+		case !known:
+			missing = append(missing, op)
+		case !certain:
+			unsure = append(unsure, op)
+		}
+	}
+	all := strings.Join(present, "; ")
+	switch {
+	case len(present) == 0 && len(missing) > 0:
+		return "fail", "no trigger tells of its changes, as far as their sources tell", install
+	case len(missing) == 1 && missing[0] == rules.Truncate && len(unsure) == 0:
+		return "warn", all + "; nothing tells of truncate", install
+	case len(missing) > 0 && !slices.Equal(missing, []string{rules.Truncate}):
+		return "fail", "nothing tells of " + strings.Join(missing, ", "), install
+	case len(unsure) > 0:
+		return "warn", all, fmt.Sprintf("make sure that %s sends to pgevict at all, on one of %s", strings.Join(vague, ", "), strings.Join(d.config.EventsChannels, ", "))
+	}
+	return "ok", all, ""
+}
+
+// parts looks for partitions and children that nothing is told of.
+func (d *doctor) parts(r pgnotify.Relation, all []pgnotify.Relation) {
+	var bare []string
+	for _, part := range all {
+		_, named := d.set.Columns(part.Schema, part.Name)
+		if part.Part && !named && slices.Contains(part.Whole, nameOf(r)) &&
+			!slices.ContainsFunc(d.heard(part), func(f pgnotify.Feed) bool { return slices.Contains(f.Ops, rules.Update) }) {
+			bare = append(bare, nameOf(part))
+		}
+	}
+	if len(bare) > 0 && len(d.heard(r)) > 0 {
+		d.say("warn", "triggers", fmt.Sprintf("%s: changes of rows in its part %s may not be told of: it has no such trigger of its own", nameOf(r), few(bare)), "pgevict triggers install, or a trigger on each")
+	}
+}
+
+// traps looks for what may go wrong with the triggers of somebody else on a table, or on a part of it. What one function
+// does is said once.
+func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.Relation, said map[string]bool) {
+	name := nameOf(on)
+	for _, f := range on.Feeds {
+		same := fmt.Sprint(f.Function, slices.Contains(f.Ops, rules.Update))
+		if !f.Enabled || f.Kind == pgnotify.FeedOwn || said[same] {
+			continue
+		}
+		said[same] = true
+		if f.Kind == pgnotify.FeedTCN && len(r.Key) == 0 {
+			d.say("fail", "writes", fmt.Sprintf("%s has no primary key, so trigger %s (tcn) fails every write", name, f.Trigger), "give it a primary key, or use pgevict triggers install instead")
+		}
+		if f.Kind == pgnotify.FeedOther && f.Whole {
+			d.length(ctx, conn, on, f)
+		}
+		if wide := d.widened(r, f); len(wide) > 0 && d.arrives(f) {
+			why := ""
+			if columns := d.ambiguous(r, f); len(columns) > 0 {
+				why = "; the text of " + strings.Join(columns, ", ") + " depends on the session that writes, or there is none"
+			}
+			d.say("warn", "updates", fmt.Sprintf("%s: an update that %s tells of widens to %s%s", name, f.Function, strings.Join(wide, ", "), why),
+				"pgevict triggers install tells of both the old and the new values, exactly")
+		}
+	}
+}
+
+// length looks whether rows may be too long to be sent whole.
+func (d *doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Feed) {
+	name := nameOf(r)
+	longest, err := pgnotify.LongestRow(ctx, conn, r.Schema, r.Name)
+	const limit = "a row of 8000 bytes or more fails the write"
+	switch {
+	case err != nil:
+		d.say("warn", "writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; how long they are: %v", name, f.Function, limit, err),
+			"grant SELECT, look yourself, or use pgevict triggers install instead")
+	case longest > 4000:
+		d.say("warn", "writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; there is one of %d", name, f.Function, limit, longest), "use pgevict triggers install instead")
+	default:
+		d.say("ok", "writes", fmt.Sprintf("%s: %s sends whole rows, and the longest of up to 1000 has %d bytes of 8000", name, f.Function, longest), "")
+	}
+}
+
+// exact reports whether the text of a column is certain in what a trigger sends.
+func exact(c pgnotify.Text, f pgnotify.Feed) bool {
+	if f.Kind == pgnotify.FeedTCN {
+		return c.TCN
+	}
+	return c.Events
+}
+
+// ambiguous gives the columns of the rules that a trigger sends in vain.
+func (d *doctor) ambiguous(r pgnotify.Relation, f pgnotify.Feed) (names []string) {
+	columns, _ := d.set.Columns(r.Schema, r.Name)
+	for _, c := range r.Columns {
+		if slices.Contains(columns, c.Name) && !exact(c, f) && (f.Kind != pgnotify.FeedTCN || slices.Contains(r.Key, c.Name)) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// widened gives the patterns that an update makes which a trigger tells of.
+func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Feed) []string {
+	if !slices.Contains(f.Ops, rules.Update) {
+		return nil
+	}
+	image := func(keyAlone bool) pgnotify.Image {
+		image := pgnotify.Image{}
+		for _, c := range r.Columns {
+			if exact(c, f) && (!keyAlone || slices.Contains(r.Key, c.Name)) {
+				image = append(image, pgnotify.Column{Name: c.Name, Text: "x"})
+			}
+		}
+		return image
+	}
+	change := rules.Change{Schema: r.Schema, Table: r.Name, Op: rules.Update, Rows: []rules.Row{{Old: image(!f.Old), New: image(f.Kind == pgnotify.FeedTCN)}}}
+	wide := map[string]bool{}
+	for t, reason := range d.set.Match(change) {
+		if reason != rules.Exact {
+			wide[fmt.Sprintf("%s (rule %s)", t.Key, t.Rule())] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(wide))
+}
+
+// movedKeys says of which tables an update of the primary key is told by half: tcn names just the old key, and a function
+// that sends no old values just the new one.
+func (d *doctor) movedKeys(looked, all []pgnotify.Relation) {
+	var by []string
+	for _, r := range looked {
+		columns, _ := d.set.Columns(r.Schema, r.Name)
+		inRules := slices.ContainsFunc(r.Key, func(c string) bool { return slices.Contains(columns, c) })
+		if !inRules || !d.counts(r, rules.Update) {
+			continue
+		}
+		for _, s := range sources(r, all) {
+			var old, now bool
+			for _, f := range d.heard(s) {
+				if slices.Contains(f.Ops, rules.Update) {
+					old = old || f.Kind == pgnotify.FeedTCN || f.Kind == pgnotify.FeedOwn || f.Old
+					now = now || f.Kind != pgnotify.FeedTCN
+				}
+			}
+			if old != now {
+				by = append(by, nameOf(s))
+			}
+		}
+	}
+	if len(by) > 0 {
+		d.say("warn", "updates", few(by)+": an update of the primary key itself is told of by half, the old key (tcn) or the new one (others)",
+			"never update a primary key, or have triggers of both kinds, or pgevict triggers install")
+	}
+}
