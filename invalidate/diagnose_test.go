@@ -83,6 +83,14 @@ func TestDiagnosePermissions(t *testing.T) {
 	}
 }
 
+// With no wildcard in the rules, nothing but the doctor's own key shows that nothing may be deleted.
+func TestDiagnosePermissionsWithoutPatterns(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	f := diagnoseAs(t, as(t, r, mayConnect, "+info", "+scan", "+set", "+get", "~*"), templates(t, "t", "all"))
+	f.has(t, "warn redis permissions", "+unlink ~all (rule t)", "ACL GETUSER limited")
+}
+
 // A walk that takes too long is cut short, and what it would have found is estimated.
 func TestDiagnoseCutsTheWalkShort(t *testing.T) {
 	t.Parallel()
