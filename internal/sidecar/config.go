@@ -2,13 +2,11 @@
 package sidecar
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -16,7 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -34,7 +31,7 @@ const HTTPOff = "off"
 // search for misspelled names read them.
 type Config struct {
 	DatabaseURL     Secret        `envconfig:"DATABASE_URL" desc:"Postgres URL or DSN; several hosts allowed; connects to the primary (target_session_attrs=read-write unless given)"`
-	RedisURL        Secret        `envconfig:"REDIS_URL" desc:"redis://, rediss:// or unix:// URL of one server; Cluster and Sentinel are not supported yet"`
+	RedisURL        Secret        `envconfig:"REDIS_URL" desc:"redis://, rediss:// or unix:// URL; several addr= or a server that says cluster_enabled:1 means Cluster; master_name= means Sentinel"`
 	Rules           string        `envconfig:"PGEVICT_RULES" default:"rules.yaml" desc:"the rules file"`
 	TCNChannels     []string      `envconfig:"PGEVICT_TCN_CHANNELS" default:"tcn" desc:"channels that carry tcn payloads, separated by commas"`
 	EventsChannels  []string      `envconfig:"PGEVICT_EVENTS_CHANNELS" default:"events" desc:"channels that carry JSON payloads, separated by commas"`
@@ -45,6 +42,8 @@ type Config struct {
 	MaxPending      int           `envconfig:"PGEVICT_MAX_PENDING" default:"200000" desc:"targets that may wait; beyond it they widen to patterns. Targets that wait for their second delete are counted apart, with the same bound"`
 	Grace           time.Duration `envconfig:"PGEVICT_GRACE" default:"10s" desc:"how long a stop may take to apply what waits (second deletes are not waited for: the sweep of the next start covers them); work left at its end: exit status 1"`
 	TriggersMaxRows int           `envconfig:"PGEVICT_TRIGGERS_MAX_ROWS" default:"10000" desc:"rows of one statement that the triggers of pgevict triggers send; more of them count as any row of the table"`
+	RefreshConns    int           `envconfig:"PGEVICT_REFRESH_CONNS" default:"2" desc:"connections to Postgres that refreshes read on"`
+	RefreshTimeout  time.Duration `envconfig:"PGEVICT_REFRESH_TIMEOUT" default:"2s" desc:"how long a refresh's query may take; the key is deleted then"`
 	LogLevel        zapcore.Level `envconfig:"PGEVICT_LOG_LEVEL" default:"info" desc:"debug, info, warn or error (zap's levels)"`
 	LogFormat       LogFormat     `envconfig:"PGEVICT_LOG_FORMAT" default:"json" desc:"json or console"`
 	DryRun          bool          `envconfig:"PGEVICT_DRY_RUN" default:"false" desc:"log what would be deleted, delete nothing"`
@@ -149,6 +148,8 @@ func (c *Config) checkRanges() []error {
 	check(c.AgainAfter >= 0, "PGEVICT_AGAIN_AFTER: must not be negative (0: never)")
 	check(c.MaxPending >= 1, "PGEVICT_MAX_PENDING: must be at least 1")
 	check(c.TriggersMaxRows >= 1, "PGEVICT_TRIGGERS_MAX_ROWS: must be at least 1")
+	check(c.RefreshConns >= 1 && c.RefreshConns <= 100, "PGEVICT_REFRESH_CONNS: must be at least 1 and at most 100")
+	check(c.RefreshTimeout >= time.Millisecond, "PGEVICT_REFRESH_TIMEOUT: must be at least 1ms")
 	check(c.Grace >= 0, "PGEVICT_GRACE: must not be negative")
 	return problems
 }
@@ -244,40 +245,6 @@ func ambiguous(text string, cfg *pgconn.Config) bool {
 		}
 	}
 	return strange(cfg.Host) || slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool { return strange(f.Host) })
-}
-
-// RedisOptions reads and parses the URL afresh on every call. As in PostgresConfig, no error shows any of it.
-func (c Config) RedisOptions() (*redis.Options, error) {
-	text, err := c.RedisURL.value(RedisURL)
-	if err != nil {
-		return nil, err
-	}
-	name := c.RedisURL.name
-	unusable := fmt.Errorf("%s: not a usable Redis URL (redis://, rediss:// or unix://, a number as the database, known "+
-		"parameters); percent-encode the special characters of the password (/ is %%2F, # is %%23, %% is %%25)", name)
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, unusable
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return nil, unusable
-	}
-	if query.Has("addr") || query.Has("master_name") {
-		return nil, fmt.Errorf("%s: several servers (addr=) and Sentinel (master_name=) are not supported yet: "+
-			"Redis must be a single server, not Cluster or Sentinel", name)
-	}
-	port, portErr := strconv.ParseUint(cmp.Or(u.Port(), "6379"), 10, 16)
-	// A fragment, or a host before a socket's path, is the end of a password that was cut off.
-	if portErr != nil || port == 0 || strings.Contains(text, "#") || u.Scheme == "unix" && u.Host != "" {
-		return nil, unusable
-	}
-	options, err := redis.ParseURL(text)
-	if err != nil || options.DB < 0 {
-		return nil, unusable
-	}
-	options.ContextTimeoutEnabled = true // go-redis ignores the deadlines of contexts otherwise
-	return options, nil
 }
 
 // Logger writes to w, in use standard error.

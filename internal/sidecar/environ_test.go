@@ -30,8 +30,8 @@ func TestConfigMisspelled(t *testing.T) {
 		"PGEVICT_HTTP_PORT=8080":         "PGEVICT_HTTP_PORT: no such variable; did you mean PGEVICT_HTTP_ADDR?",
 		"PGEVICT_MAX_PENDNG=tcp://1:1":   "PGEVICT_MAX_PENDNG: no such variable; did you mean PGEVICT_MAX_PENDING?",
 		"PGEVICT_PORT_80_TCP_HOST=1":     "PGEVICT_PORT_80_TCP_HOST: no such variable",
-		"PGEVICT_REFRESH_CONNS=4":        "PGEVICT_REFRESH_CONNS: no such variable",
-		"PGEVICT_REFRESH_TIMEOUT=4s":     "PGEVICT_REFRESH_TIMEOUT: no such variable",
+		"PGEVICT_REFRESH_CONN=4":         "PGEVICT_REFRESH_CONN: no such variable; did you mean PGEVICT_REFRESH_CONNS?",
+		"PGEVICT_REFRESH_TIMEOUTS=4s":    "PGEVICT_REFRESH_TIMEOUTS: no such variable; did you mean PGEVICT_REFRESH_TIMEOUT?",
 		"PGEVICT_=x":                     "PGEVICT_: no such variable",
 		"PGEVICT_RULES_FILE=rules.yaml":  "PGEVICT_RULES_FILE: no such variable; did you mean PGEVICT_RULES?",
 		"PGEVICT_heartbeat=1s":           "PGEVICT_heartbeat: no such variable",
@@ -69,7 +69,7 @@ func TestConfigURLSources(t *testing.T) {
 			if err != nil {
 				return "", err
 			}
-			return strings.TrimSuffix(options.Addr, ":6379"), nil
+			return strings.TrimSuffix(options.Addrs[0], ":6379"), nil
 		}},
 	} {
 		url := func(host string) string { return v.scheme + "://u:hunter2@" + host }
