@@ -238,6 +238,15 @@ func TestRedisSaysWhyItDoesNotStart(t *testing.T) {
 	}
 }
 
+func TestValkeyStarts(t *testing.T) {
+	t.Parallel()
+	r := NewValkey(t, "--maxmemory", "64mb")
+	info, err := client(t, r).Info(t.Context(), "server").Result()
+	if err != nil || !strings.Contains(info, "\nvalkey_version:") || !strings.Contains(info, "\nredis_version:") {
+		t.Errorf("%s, %v", info, err)
+	}
+}
+
 func TestPgBouncerSharesServerConnections(t *testing.T) {
 	t.Parallel()
 	url := Database(t)

@@ -3,6 +3,7 @@ package livetest
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -199,6 +200,26 @@ func TestStartTakesAnotherPort(t *testing.T) {
 		if err != nil || tries[name] != 2 {
 			t.Errorf("%s: %d tries, %v", name, tries[name], err)
 		}
+	}
+}
+
+func TestClusterNodeTakesAnotherPortIfItsBusIsTaken(t *testing.T) {
+	t.Parallel()
+	r := NewRedis(t, "--cluster-enabled", "yes")
+	port, err := strconv.Atoi(r.port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := net.Listen("tcp4", loopback(port+10000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if err := r.launch([]string{"--cluster-enabled", "yes"}); !errors.Is(err, errPortTaken) {
+		t.Errorf("%v, which is not tried again with another port", err)
 	}
 }
 

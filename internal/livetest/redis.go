@@ -8,8 +8,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,32 +22,39 @@ type Redis struct {
 	Dir  string // its working directory, where a dump.rdb is loaded from
 
 	server
-	path string
-	port string
+	path   string
+	port   string
+	part   []string // arguments of every start: what makes it a node of a cluster, or a sentinel
+	paused atomic.Bool
 }
 
 // StartRedis starts a new, empty server and waits until it answers PING. Arguments are those of redis-server, such as
 // "--maxmemory", "1mb"; they come after the package's own and win.
-func StartRedis(args ...string) (*Redis, error) {
-	path, err := find("redis-server", "redis-server")
+func StartRedis(args ...string) (*Redis, error) { return startRedis("redis", nil, args) }
+
+// StartValkey is StartRedis with valkey-server, which takes the same arguments.
+func StartValkey(args ...string) (*Redis, error) { return startRedis("valkey", nil, args) }
+
+func startRedis(name string, part, args []string) (*Redis, error) {
+	path, err := find(name+"-server", name+"-server")
 	if err != nil {
-		return nil, fmt.Errorf("start redis: %w", err)
+		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	h, err := newHost("redis", nil)
+	h, err := newHost(name, nil)
 	if err != nil {
-		return nil, fmt.Errorf("start redis: %w", err)
+		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	r := &Redis{Dir: h.dir, path: path, server: server{name: "redis", host: h, death: syscall.SIGKILL}}
+	r := &Redis{Dir: h.dir, path: path, part: part, server: server{name: name, host: h, death: syscall.SIGKILL}}
 	// CONFIG REWRITE and Sentinel need a file to write to.
 	if err := os.WriteFile(r.configPath(), nil, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("start redis: %w", err), r.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), r.Close())
 	}
 	err = onFreePort(func(port int) error {
 		r.Addr, r.port = loopback(port), strconv.Itoa(port)
 		return r.launch(args)
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start redis: %w", err), r.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), r.Close())
 	}
 	return r, nil
 }
@@ -53,14 +62,14 @@ func StartRedis(args ...string) (*Redis, error) {
 func (r *Redis) configPath() string { return filepath.Join(r.Dir, "redis.conf") }
 
 func (r *Redis) launch(args []string) error {
-	return r.start(r.ready, r.path, append([]string{
+	return r.start(r.ready, r.path, slices.Concat([]string{
 		r.configPath(),
 		"--save", "",
 		"--appendonly", "no",
 		"--bind", "127.0.0.1",
 		"--port", r.port,
 		"--dir", r.Dir,
-	}, args...)...)
+	}, r.part, args)...)
 }
 
 // ready wants PONG, and the right process id, since a stranger may be the one who listens on this port.
@@ -108,22 +117,25 @@ func (r *Redis) URL() string { return "redis://" + r.Addr + "/0" }
 // Kill is a crash: what was not saved is lost.
 func (r *Redis) Kill() error {
 	if err := r.stop(syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill redis: %w", err)
+		return fmt.Errorf("kill %s: %w", r.name, err)
 	}
+	r.paused.Store(false)
 	return nil
 }
 
 // Start starts a killed server again, on the same port and in the same directory, and waits until it has loaded the
-// dump.rdb there, if any. The package's own arguments apply again, and args, but not those of the last start.
+// dump.rdb there, if any. The package's own arguments apply again, and args, but not those of the last start. What is
+// part of a cluster or of a Sentinel set stays that, with the arguments of the whole.
 func (r *Redis) Start(args ...string) error {
 	if err := onSamePort(func() error { return r.launch(args) }); err != nil {
-		return fmt.Errorf("start redis: %w", err)
+		return fmt.Errorf("start %s: %w", r.name, err)
 	}
 	return nil
 }
 
 // Pause freezes the process: its connections stay open, new ones are taken by the kernel, and nobody answers.
 func (r *Redis) Pause() {
+	r.paused.Store(true)
 	if r.proc.Signal(syscall.SIGSTOP) != nil {
 		return
 	}
@@ -138,12 +150,15 @@ func (r *Redis) Pause() {
 }
 
 // Resume ends a Pause.
-func (r *Redis) Resume() { _ = r.proc.Signal(syscall.SIGCONT) }
+func (r *Redis) Resume() {
+	_ = r.proc.Signal(syscall.SIGCONT)
+	r.paused.Store(false)
+}
 
 // Close kills the server, if it runs, and removes its directory.
 func (r *Redis) Close() error {
 	if err := r.close(syscall.SIGKILL); err != nil {
-		return fmt.Errorf("close redis: %w", err)
+		return fmt.Errorf("close %s: %w", r.name, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -121,6 +122,31 @@ func NewRedis(tb testing.TB, args ...string) *Redis {
 	}
 	closeAfter(tb, r.Close)
 	return r
+}
+
+// NewValkey starts a Valkey for one test, which is skipped where that is not installed.
+func NewValkey(tb testing.TB, args ...string) *Redis {
+	tb.Helper()
+	r, err := StartValkey(args...)
+	if errors.Is(err, exec.ErrNotFound) {
+		tb.Skip(err)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, r.Close)
+	return r
+}
+
+// NewRedisCluster starts a Redis Cluster for one test.
+func NewRedisCluster(tb testing.TB, masters, replicasEach int, args ...string) *RedisCluster {
+	tb.Helper()
+	c, err := StartRedisCluster(masters, replicasEach, args...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, c.Close)
+	return c
 }
 
 // NewPgBouncer starts a PgBouncer for one test.

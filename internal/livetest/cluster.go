@@ -1,0 +1,272 @@
+package livetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// RedisCluster is masters and their replicas. Its nodes save nothing: a master that is started again before a replica
+// took over is an empty master.
+type RedisCluster struct {
+	Nodes []*Redis // at the start the masters, then a replica of each in the same order, then the next one of each
+}
+
+// StartRedisCluster starts a cluster and waits until all nodes agree and each replica has its master's data. Arguments
+// are those of redis-server for every node, at its later starts too.
+func StartRedisCluster(masters, replicasEach int, args ...string) (*RedisCluster, error) {
+	nodes, err := startAll(masters*(1+replicasEach), append([]string{
+		"--cluster-enabled", "yes",
+		"--cluster-node-timeout", "1500",
+		"--cluster-require-full-coverage", "no",
+		"--cluster-allow-replica-migration", "no", // who is whose replica shall change only by a failover
+		"--repl-diskless-sync-delay", "0",
+		"--repl-ping-replica-period", "1",
+	}, args...))
+	if err != nil {
+		return nil, fmt.Errorf("start a redis cluster: %w", err)
+	}
+	c := &RedisCluster{Nodes: nodes}
+	if err := c.form(masters); err != nil {
+		return nil, errors.Join(fmt.Errorf("start a redis cluster: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+func (c *RedisCluster) form(masters int) error {
+	for i, r := range c.Nodes {
+		// Equal epochs would be told apart too, but only after a while.
+		if err := r.do("CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
+			return err
+		}
+		if i < masters {
+			first, next := i*slotCount/masters, (i+1)*slotCount/masters
+			if err := r.do("CLUSTER", "ADDSLOTSRANGE", first, next-1).Err(); err != nil {
+				return err
+			}
+		}
+		for _, other := range c.Nodes[:i] {
+			if err := r.do("CLUSTER", "MEET", "127.0.0.1", other.port).Err(); err != nil {
+				return err
+			}
+		}
+	}
+	for i, r := range c.Nodes[masters:] {
+		master, err := c.Nodes[i%masters].do("CLUSTER", "MYID").Text()
+		if err != nil {
+			return err
+		}
+		// It refuses until it has met its master.
+		err = await("replicate", func() error { return r.do("CLUSTER", "REPLICATE", master).Err() })
+		if err != nil {
+			return err
+		}
+	}
+	return await("form", func() error { return c.unformed(masters) })
+}
+
+// unformed says what is missing of a new cluster.
+func (c *RedisCluster) unformed(masters int) error {
+	for i, r := range c.Nodes {
+		for _, line := range []string{
+			"cluster_state:ok",
+			"cluster_slots_ok:" + strconv.Itoa(slotCount),
+			"cluster_known_nodes:" + strconv.Itoa(len(c.Nodes)),
+		} {
+			if err := r.wantLine(line, "CLUSTER", "INFO"); err != nil {
+				return err
+			}
+		}
+		if i < masters {
+			continue
+		}
+		if err := r.wantLine("master_link_status:up", "INFO", "replication"); err != nil {
+			return err
+		}
+	}
+	views, err := c.views()
+	if err != nil {
+		return err
+	}
+	for from, members := range views {
+		for i, r := range c.Nodes {
+			if !slices.ContainsFunc(members, func(m member) bool {
+				return m.addr == r.Addr && (m.master == "-") == (i < masters) && !strings.Contains(m.flags, "fail")
+			}) {
+				return fmt.Errorf("%s does not know what %s is", from.Addr, r.Addr)
+			}
+		}
+	}
+	return nil
+}
+
+// member is a line of CLUSTER NODES: what one node knows of another, or of itself.
+type member struct {
+	id     string
+	addr   string
+	flags  string
+	master string // "-": it is a master
+	epoch  int
+	slots  []slotRange
+}
+
+type slotRange struct{ first, last int }
+
+func (m member) serves(slots slotRange) bool {
+	return slices.ContainsFunc(m.slots, func(has slotRange) bool {
+		return has.first <= slots.first && slots.last <= has.last
+	})
+}
+
+func parseMembers(text string) (members []member, err error) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 8 {
+			return nil, fmt.Errorf("read its nodes: %q", line)
+		}
+		m := member{id: fields[0], flags: fields[2], master: fields[3]}
+		m.addr, _, _ = strings.Cut(fields[1], "@")
+		if m.epoch, err = strconv.Atoi(fields[6]); err != nil {
+			return nil, fmt.Errorf("read the epoch in %q: %w", line, err)
+		}
+		for _, field := range fields[8:] {
+			if strings.HasPrefix(field, "[") { // on the move, and listed where it still is
+				continue
+			}
+			first, last, ok := strings.Cut(field, "-")
+			if !ok {
+				last = first
+			}
+			var slots slotRange
+			if slots.first, err = strconv.Atoi(first); err != nil {
+				return nil, fmt.Errorf("read the slots in %q: %w", line, err)
+			}
+			if slots.last, err = strconv.Atoi(last); err != nil {
+				return nil, fmt.Errorf("read the slots in %q: %w", line, err)
+			}
+			m.slots = append(m.slots, slots)
+		}
+		members = append(members, m)
+	}
+	return members, nil
+}
+
+// views asks every node that runs what it knows of all. The answers are there in spite of an error.
+func (c *RedisCluster) views() (map[*Redis][]member, error) {
+	views := map[*Redis][]member{}
+	var errs []error
+	for _, r := range c.Nodes {
+		if r.paused.Load() {
+			continue
+		}
+		text, err := r.do("CLUSTER", "NODES").Text()
+		if errors.Is(err, syscall.ECONNREFUSED) { // killed
+			continue
+		}
+		if err == nil {
+			views[r], err = parseMembers(text)
+		}
+		errs = append(errs, err)
+	}
+	return views, errors.Join(errs...)
+}
+
+// disagreement says which of the running nodes does not think yet that owner serves the slots.
+func (c *RedisCluster) disagreement(owner *Redis, slots ...slotRange) error {
+	views, err := c.views()
+	if err != nil {
+		return err
+	}
+	if views[owner] == nil {
+		return fmt.Errorf("%s does not run", owner.Addr)
+	}
+	for from, members := range views {
+		i := slices.IndexFunc(members, func(m member) bool { return m.addr == owner.Addr })
+		for _, s := range slots {
+			if i < 0 || !members[i].serves(s) {
+				return fmt.Errorf("%s does not say that %s serves slots %d to %d", from.Addr, owner.Addr, s.first, s.last)
+			}
+		}
+	}
+	return nil
+}
+
+// URL returns the connection URL of the first node, which leads to the others.
+func (c *RedisCluster) URL() string { return "redis://" + c.Nodes[0].Addr }
+
+// Addrs returns host and port of every node.
+func (c *RedisCluster) Addrs() (addrs []string) {
+	for _, r := range c.Nodes {
+		addrs = append(addrs, r.Addr)
+	}
+	return addrs
+}
+
+// Master returns who serves a slot, as far as those who run know: a master that is down serves its slots until a
+// replica takes them. It returns nil if nobody answers. When they disagree, the last to become the slot's master is it.
+func (c *RedisCluster) Master(slot int) *Redis {
+	views, _ := c.views() // who does not answer has no say
+	var last member
+	for _, members := range views {
+		for _, m := range members {
+			if m.serves(slotRange{slot, slot}) && m.epoch > last.epoch {
+				last = m
+			}
+		}
+	}
+	return findAddr(c.Nodes, last.addr)
+}
+
+// failoverRetry is when a replica has given up a failover for which it got no votes; Redis has it that nobody votes
+// twice about one master within a few seconds.
+const failoverRetry = 6 * time.Second
+
+// Failover makes a replica the master, and waits until all nodes that run, its old master among them, know it. A
+// takeover asks nobody: it works while the master is down, or most of the masters are.
+func (c *RedisCluster) Failover(replica *Redis, takeover bool) error {
+	command := []any{"CLUSTER", "FAILOVER"}
+	if takeover {
+		command = append(command, "TAKEOVER")
+	}
+	slots, err := replica.slotsOfItsMaster()
+	if err != nil {
+		return fmt.Errorf("fail over: %w", err)
+	}
+	if err := replica.do(command...).Err(); err != nil {
+		return fmt.Errorf("fail over: %w", err)
+	}
+	sent := time.Now()
+	return await("fail over", func() error {
+		err := c.disagreement(replica, slots...)
+		if err != nil && !takeover && time.Since(sent) > failoverRetry {
+			sent = time.Now()
+			return errors.Join(err, replica.do(command...).Err())
+		}
+		return err
+	})
+}
+
+func (r *Redis) slotsOfItsMaster() ([]slotRange, error) {
+	text, err := r.do("CLUSTER", "NODES").Text()
+	if err != nil {
+		return nil, err
+	}
+	members, err := parseMembers(text)
+	if err != nil {
+		return nil, err
+	}
+	self := slices.IndexFunc(members, func(m member) bool { return strings.Contains(m.flags, "myself") })
+	for _, m := range members {
+		if self >= 0 && m.id == members[self].master {
+			return m.slots, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is no replica", r.Addr)
+}
+
+// Close kills all nodes.
+func (c *RedisCluster) Close() error { return closeAll(c.Nodes) }
