@@ -5,14 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -107,7 +101,7 @@ func (f *file) read(data []byte) *Set {
 }
 
 func (f *file) rule(node *yaml.Node) *rule {
-	fields := f.fields(node, "a rule", "name", "table", "on", "keys", "changed")
+	fields := f.fields(node, "a rule", "name", "table", "on", "changed", "keys", "tags", "fields", "refresh")
 	if fields == nil {
 		return nil
 	}
@@ -136,18 +130,82 @@ func (f *file) rule(node *yaml.Node) *rule {
 	for _, column := range f.list(fields["changed"], "changed") {
 		r.changed = append(r.changed, column)
 	}
-	if fields["keys"] == nil {
-		f.refuse(node.Line, "the rule has no keys")
+	if fields["keys"] == nil && fields["tags"] == nil && fields["fields"] == nil {
+		f.refuse(node.Line, "the rule has no keys, tags or fields")
 	}
-	for line, text := range f.list(fields["keys"], "keys") {
-		t, err := compile(text)
-		if err != nil {
-			f.refuse(line, "key template %q: %v", text, err)
-			continue
+	keys := f.templates(fields["keys"], "keys", "key", Key)
+	for _, k := range keys {
+		r.templates = append(r.templates, k.template)
+	}
+	for _, tag := range f.templates(fields["tags"], "tags", "tag", Tag) {
+		r.templates = append(r.templates, tag.template)
+	}
+	for entry := range f.entries(fields["fields"], "fields") {
+		if t := f.hashField(entry); t != nil {
+			r.templates = append(r.templates, t)
 		}
-		r.templates = append(r.templates, t)
+	}
+	if n := fields["refresh"]; n != nil {
+		if fields["keys"] == nil {
+			f.refuse(n.Line, "refresh reads the rule's keys anew, and the rule has no keys")
+		}
+		r.refresh = f.refresh(n, keys)
 	}
 	return r
+}
+
+// written is a template as it stands in the file.
+type written struct {
+	line int
+	text string
+	*template
+}
+
+func (f *file) templates(node *yaml.Node, field, what string, kind Kind) []written {
+	var templates []written
+	for line, text := range f.list(node, field) {
+		parts, err := readKey(text)
+		if err != nil {
+			f.refuse(line, "%s template %q: %v", what, text, err)
+			continue
+		}
+		templates = append(templates, written{line, text, newTemplate(kind, parts, nil)})
+	}
+	return templates
+}
+
+// hashField reads an entry of fields: a hash, and one field of it.
+func (f *file) hashField(node *yaml.Node) *template {
+	fields := f.fields(node, "an entry of fields", "key", "field")
+	if fields == nil {
+		return nil
+	}
+	read := func(name string, read func(string) ([]part, error), noWildcards string) []part {
+		n := fields[name]
+		if n == nil {
+			f.refuse(node.Line, "the entry of fields has no %s", name)
+			return nil
+		}
+		text := f.text(n, name)
+		if text == "" {
+			return nil
+		}
+		parts, err := read(text)
+		if err == nil && slices.Contains(parts, part{kind: wildcard}) {
+			err = errors.New(noWildcards + ` (an asterisk is written \*)`)
+		}
+		if err != nil {
+			f.refuse(n.Line, "%s template %q: %v", name, text, err)
+			return nil
+		}
+		return parts
+	}
+	key := read("key", readKey, "the hash of a field has no wildcards: to delete whole hashes put their keys into keys")
+	field := read("field", readParts, "a field has no wildcards: to delete the whole hash put its key into keys")
+	if key == nil || field == nil {
+		return nil
+	}
+	return newTemplate(Key, key, field)
 }
 
 // nameRules gives each rule without a name that of its table, numbered from the second on.
@@ -163,6 +221,9 @@ func (f *file) nameRules(rules []*rule) {
 		for _, t := range r.templates {
 			t.rule = r.name
 		}
+		if r.refresh != nil {
+			r.refresh.Rule = r.name
+		}
 	}
 }
 
@@ -172,154 +233,4 @@ func newSet(rules []*rule) *Set {
 		s.tables[r.table] = append(s.tables[r.table], r)
 	}
 	return s
-}
-
-// fields gives the members of a mapping by name; what is not among the known ones is refused.
-func (f *file) fields(node *yaml.Node, what string, known ...string) map[string]*yaml.Node {
-	if node.Kind != yaml.MappingNode {
-		f.refuse(node.Line, "%s must be a mapping with %s", what, strings.Join(known, ", "))
-		return nil
-	}
-	fields := map[string]*yaml.Node{}
-	for i := 0; i < len(node.Content); i += 2 {
-		name := resolve(node.Content[i])
-		if !slices.Contains(known, name.Value) {
-			f.refuse(name.Line, "unknown field %q: %s can have %s", name.Value, what, strings.Join(known, ", "))
-		} else if fields[name.Value] != nil {
-			f.refuse(name.Line, "the field %q is given twice", name.Value)
-		}
-		fields[name.Value] = resolve(node.Content[i+1])
-	}
-	return fields
-}
-
-// list gives the texts of a list with the line of each; a field that is not there is an empty list.
-func (f *file) list(node *yaml.Node, field string) iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		if node == nil {
-			return
-		}
-		if node.Kind != yaml.SequenceNode || len(node.Content) == 0 {
-			f.refuse(node.Line, "%s must be a list with at least one entry", field)
-			return
-		}
-		for _, entry := range node.Content {
-			entry = resolve(entry)
-			if text := f.text(entry, "an entry of "+field); text != "" && !yield(entry.Line, text) {
-				return
-			}
-		}
-	}
-}
-
-func (f *file) text(node *yaml.Node, field string) string {
-	if node.Kind != yaml.ScalarNode {
-		f.refuse(node.Line, "%s must be text: put quotes around it if it has special characters", field)
-		return ""
-	}
-	if node.Value == "" || node.Tag == "!!null" {
-		f.refuse(node.Line, "%s is empty", field)
-		return ""
-	}
-	return node.Value
-}
-
-func resolve(node *yaml.Node) *yaml.Node {
-	for node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	return node
-}
-
-// yamlError takes apart an error of the YAML decoder, which tells the line in words alone, and not always.
-var yamlError = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(?:unknown anchor '(.+)' referenced|(.*))$`)
-
-// yamlParserError matches the decoder's errors that count lines from zero; those of its scanner count from one.
-var yamlParserError = regexp.MustCompile(`^did not find expected (',' or|'-' ind|key|node|<)|^found undefined tag handle`)
-
-// refuseYAML refuses a text that is not YAML, in the line in which the decoder was lost.
-func (f *file) refuseYAML(err error, data []byte) {
-	line, text := 1, err.Error()
-	if m := yamlError.FindStringSubmatch(text); m != nil {
-		at := -1
-		switch text = m[3]; {
-		case m[1] != "":
-			line, _ = strconv.Atoi(m[1]) // digits; the decoder counted them
-			if yamlParserError.MatchString(text) {
-				line++
-			}
-		case m[2] != "":
-			text = fmt.Sprintf("unknown anchor %q: put quotes around a text that begins with *", m[2])
-			at = bytes.Index(data, []byte("*"+m[2]))
-		default: // a byte that no YAML can have
-			at = bytes.IndexFunc(data, func(r rune) bool { return r == utf8.RuneError || unicode.IsControl(r) && !unicode.IsSpace(r) })
-		}
-		line += bytes.Count(data[:max(at, 0)], []byte("\n"))
-	}
-	f.refuse(line, "not YAML: %s", text)
-}
-
-// tableName reads table or schema.table. A part that holds a dot or a double quote is put in double quotes, as in SQL;
-// unlike there, case is never folded.
-func tableName(text string) (schema, table string, err error) {
-	first, rest, err := identifier(text)
-	if err != nil {
-		return "", "", err
-	}
-	if rest == "" {
-		return "", first, nil
-	}
-	table, rest, err = identifier(rest[1:])
-	if err != nil {
-		return "", "", err
-	}
-	if rest != "" {
-		return "", "", errors.New("a table is written table or schema.table; put a name that holds a dot in double quotes")
-	}
-	return first, table, nil
-}
-
-// identifier reads a name up to the end or to a dot, which it leaves.
-func identifier(s string) (name, rest string, err error) {
-	if strings.HasPrefix(s, `"`) {
-		name, rest, err = quotedIdentifier(s)
-		if err == nil && rest != "" && rest[0] != '.' {
-			err = fmt.Errorf("unexpected text %q after a closing double quote", rest)
-		}
-	} else {
-		if i := strings.IndexByte(s, '.'); i >= 0 {
-			name, rest = s[:i], s[i:]
-		} else {
-			name = s
-		}
-		if strings.Contains(name, `"`) {
-			err = errors.New("a double quote within a name: put the name in double quotes and double those in it")
-		}
-	}
-	switch {
-	case err != nil:
-	case strings.TrimSpace(name) == "":
-		err = errors.New("a name is empty")
-	case strings.TrimSpace(name) != name && s[0] != '"':
-		err = fmt.Errorf("spaces around the name %q: put the name in double quotes if they belong to it", name)
-	}
-	return name, rest, err
-}
-
-// quotedIdentifier reads an SQL identifier in double quotes, in which a double quote is doubled.
-func quotedIdentifier(s string) (name, rest string, err error) {
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		if s[i] != '"' {
-			b.WriteByte(s[i])
-			continue
-		}
-		if i+1 < len(s) && s[i+1] == '"' {
-			b.WriteByte('"')
-			i++
-			continue
-		}
-		return b.String(), s[i+1:], nil
-	}
-	return "", "", errors.New("the closing double quote is missing")
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -88,6 +89,14 @@ func FuzzValueNeverWidens(f *testing.F) {
 		f.Add(value, value)
 	}
 	exact := one(f, "k:{v}", "{{{v}}}:{v}?[a]")
+	reach := parse(f, `
+rules:
+  - table: t
+    keys: ["k:{v}{u}", "k:{u}:{v}"]
+    tags: ["t:{v}", "t:{v}:{w}"]
+    fields: [{key: "h:{v}", field: "{u}:{v}"}, {key: "h:{v}", field: "{w}"}, {key: "h:{w}:{v}", field: "{v}"}]
+    refresh: {query: "VALUES ({u}, {v})"}
+`)
 	begin, end, middle, own := one(f, "k:{v}:{u}"), one(f, "k:{u}:{v}"), one(f, "k:{u}:{v}:{w}"), one(f, "k:{v}:*")
 	f.Fuzz(func(t *testing.T, value, other string) {
 		if len(value) > 200 || len(other) > 200 {
@@ -109,6 +118,7 @@ func FuzzValueNeverWidens(f *testing.F) {
 				t.Errorf("value %q: the widened %q does not cover %q", value, wide.Key, want)
 			}
 		}
+		checkReach(t, reach, value, other)
 		for _, text := range append(lookalikes(value), value, other) {
 			for _, test := range []struct {
 				set   *Set
@@ -135,9 +145,47 @@ func FuzzValueNeverWidens(f *testing.F) {
 	})
 }
 
+// checkReach sees to it that a value stays what it is in tags, in fields, and in the parameters of queries.
+func checkReach(t *testing.T, set *Set, value, other string) {
+	var got []Target
+	for target := range set.Match(Change{Table: "t", Op: Insert, Rows: []Row{{New: row{"v": &value, "u": &other}}}}) {
+		got = append(got, target)
+	}
+	for i, want := range []struct {
+		kind       Kind
+		key, field string
+	}{
+		{Key, "k:" + value + other, ""}, {Key, "k:" + other + ":" + value, ""},
+		{Tag, "t:" + value, ""}, {TagPattern, "t:" + value + ":*", ""},
+		{Field, "h:" + value, other + ":" + value}, {Key, "h:" + value, ""}, {Pattern, "h:*:" + value, ""},
+	} {
+		target := got[i]
+		if target.Kind != want.kind || target.Field() != want.field {
+			t.Errorf("value %q: got %s with the field %q, want %s, %q", value, target.Kind, target.Field(), want.kind, want.field)
+		}
+		if literal := target.Kind != Pattern && target.Kind != TagPattern; literal && target.Key != want.key {
+			t.Errorf("value %q: got %q, want %q", value, target.Key, want.key)
+		}
+		if r, args := target.Refresh(); i < 2 && (r == nil || !slices.Equal(args, []string{other, value})) || i >= 2 && r != nil {
+			t.Errorf("value %q: %s %q is read with %q", value, target.Kind, target.Key, args)
+		}
+		if wide := target.Widen(); wide.Kind != Pattern && wide.Kind != TagPattern {
+			t.Errorf("value %q: the widened %q is a %s", value, wide.Key, wide.Kind)
+		}
+	}
+	for _, text := range append(lookalikes(value), value) {
+		if got, want := globMatch(got[3].Key, "t:"+text+":x"), strings.HasPrefix("t:"+text+":x", "t:"+value+":"); got != want {
+			t.Errorf("value %q: the tag of %q: matched %t, want %t", value, text, got, want)
+		}
+		if got, want := globMatch(got[6].Key, "h:x:"+text), strings.HasSuffix("x:"+text, ":"+value); got != want {
+			t.Errorf("value %q: the hash of %q: matched %t, want %t", value, text, got, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
-		exampleFile, everything, "", "# x\n", "null", "- a", "rules: []", "rules:\n  - table: t\n    keys: ['a', '{x}', '*']\n",
+		exampleFile, everything, reaching, refreshing, "", "# x\n", "null", "- a", "rules: []", "rules:\n  - table: t\n    keys: ['a', '{x}', '*']\n",
 		"rules: [{table: t, keys: ['\\*{id}', 'a:{id}', '{{*']}]", "rules: &a [*a]", "rules: [{table: t, keys: [x]}]\n---\n]",
 		"a: &a {table: t, keys: [x]}\nrules: [*a, *a]", "rules:\n  - table: '\"a\"\"b\".c'\n    keys: [\"\\0{x}\"]\n", "? [a]\n: b\n",
 		"rules: \x01", "\xff", "%YAML 1.1\n---\nrules: 1\n", "\xff\xfer\x00u\x00l\x00e\x00s\x00",
@@ -166,11 +214,19 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, target := range set.Sweep() {
-			if target.Key == "" || target.Kind == Pattern && (target.Key[0] == '*' || globMatch(target.Key, "")) {
+			if target.Key == "" || (target.Kind == Pattern || target.Kind == TagPattern) && (target.Key[0] == '*' || globMatch(target.Key, "")) {
 				t.Errorf("the sweep deletes %s %q", target.Kind, target.Key)
 			}
 			if target.Widen() != target || !names[target.Rule()] {
 				t.Errorf("%q: widens to %q, of the rule %q", target.Key, target.Widen().Key, target.Rule())
+			}
+			if r, _ := target.Refresh(); r != nil || target.Kind == Field {
+				t.Errorf("the sweep does not delete %q as a whole", target.Key)
+			}
+		}
+		for _, r := range set.Refreshes() {
+			if r.Query == "" || !names[r.Rule] || r.TTL < 0 {
+				t.Errorf("accepted the refresh %+v", r)
 			}
 		}
 		for _, table := range set.Tables() {

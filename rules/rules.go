@@ -1,8 +1,9 @@
 // Package rules answers one question: which Redis keys does a changed row make stale?
 //
-// A rules file maps a table to key templates. Matching a change against it gives targets: exact keys where every
-// column that a template needs is known, patterns where one is not. What is not known widens; nothing is guessed. The
-// package has no clock, no logger and no connection.
+// A rules file maps a table to templates of keys, of sets of keys, and of fields of hashes. Matching a change against it
+// gives targets: exact ones where every column that a template needs is known, patterns and whole hashes where one is
+// not. What is not known widens; nothing is guessed. A rule may say by which query its keys are read anew instead of
+// being deleted. The package has no clock, no logger and no connection.
 package rules
 
 import (
@@ -64,6 +65,7 @@ type rule struct {
 	on        []string // empty: all
 	changed   []string // empty: every update counts
 	templates []*template
+	refresh   *Refresh // nil: the keys are deleted
 }
 
 // Table is a table that the rules name.
@@ -119,8 +121,8 @@ func (r *rule) columns(yield func(string) bool) {
 		}
 	}
 	for _, t := range r.templates {
-		for _, p := range t.parts {
-			if p.kind == column && !yield(p.text) {
+		for _, c := range t.columns {
+			if !yield(c) {
 				return
 			}
 		}
@@ -139,7 +141,18 @@ func (s *Set) Match(c Change) iter.Seq2[Target, Reason] {
 	}
 }
 
-// Sweep gives the targets of a gap: every key that the rules could have produced.
+// Refreshes lists how the rules read their keys anew, in the order of the file; most rules delete.
+func (s *Set) Refreshes() []*Refresh {
+	var refreshes []*Refresh
+	for _, r := range s.rules {
+		if r.refresh != nil {
+			refreshes = append(refreshes, r.refresh)
+		}
+	}
+	return refreshes
+}
+
+// Sweep gives the targets of a gap: every key that the rules could have produced. All are to be deleted.
 func (s *Set) Sweep() []Target {
 	var targets []Target
 	for _, r := range s.rules {
@@ -173,11 +186,11 @@ func (r *rule) match(c Change, yield func(Target, Reason) bool) bool {
 
 func (r *rule) matchAny(why Reason, yield func(Target, Reason) bool) bool {
 	for _, t := range r.templates {
-		reason := why
-		if !t.hasColumns() {
-			reason = Exact
+		target, reason := t.wide, why
+		if len(t.columns) == 0 { // the same for every row
+			target, reason, _ = t.render(nothing{})
 		}
-		if !yield(t.wide, reason) {
+		if !yield(target, reason) {
 			return false
 		}
 	}

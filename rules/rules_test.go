@@ -50,9 +50,21 @@ func one(t testing.TB, templates ...string) *Set {
 	return parse(t, b.String())
 }
 
-// show writes a target in the form of a test's expectation: rule kind key reason.
+// show writes a target in the form of a test's expectation: rule kind key reason. A field's name follows its key, and so
+// do the parameters of a key that is read anew.
 func show(target Target, why Reason) string {
-	return strings.TrimSpace(fmt.Sprintf("%s %s %s %s", target.Rule(), target.Kind, target.Key, why))
+	key := target.Key
+	if target.Kind == Field {
+		key += " " + target.Field()
+	}
+	if r, args := target.Refresh(); r != nil {
+		key += fmt.Sprintf(" read by %q", args)
+	}
+	kind := target.Kind.String()
+	if target.Kind == TagPattern {
+		kind = "tag-pattern" // which the commands do not tell apart, but Redis must
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s %s", target.Rule(), kind, key, why))
 }
 
 func matched(set *Set, c Change) []string {
@@ -325,52 +337,6 @@ func TestTargetIsComparable(t *testing.T) {
 	}
 	if len(seen) != 2 {
 		t.Errorf("%d targets, want 2: %v", len(seen), seen)
-	}
-}
-
-func TestTables(t *testing.T) {
-	t.Parallel()
-	set := parse(t, `
-rules:
-  - {table: b, keys: [x]}
-  - {table: s.b, keys: [x]}
-  - {table: a, keys: [x]}
-  - {table: b, keys: [x]}
-  - {table: '"Order.Items"', keys: [x]}
-`)
-	want := []Table{{"", "b"}, {"s", "b"}, {"", "a"}, {"", "Order.Items"}}
-	if got := set.Tables(); !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
-func TestColumns(t *testing.T) {
-	t.Parallel()
-	set := parse(t, `
-rules:
-  - {table: t, changed: [c], keys: ["a:{id}:{x}", "b:{x}"]}
-  - {table: s.t, keys: ["c:{id}:{s}"]}
-  - {table: r.t, keys: ["c:{r}"]}
-  - {table: s.only, keys: [all]}
-`)
-	for _, test := range []struct {
-		schema, table string
-		want          string
-		ok            bool
-	}{
-		{"", "t", "c id x s r", true},
-		{"s", "t", "c id x s", true}, // not r: a table s.t need not have that column
-		{"r", "t", "c id x r", true},
-		{"public", "t", "c id x", true},
-		{"", "only", "", true},
-		{"s", "only", "", true},
-		{"public", "only", "", false},
-		{"", "none", "", false},
-	} {
-		columns, ok := set.Columns(test.schema, test.table)
-		if got := strings.Join(columns, " "); got != test.want || ok != test.ok {
-			t.Errorf("%q.%q: got %q %t, want %q %t", test.schema, test.table, got, ok, test.want, test.ok)
-		}
 	}
 }
 

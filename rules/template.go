@@ -3,45 +3,20 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// Kind says how a target names what Redis must forget.
-type Kind uint8
-
-// The kinds of target.
-const (
-	Key     Kind = iota // one key, byte for byte
-	Pattern             // every key that a glob matches, in which only * and \ are special
-)
-
-// String gives the kind as the commands and metrics write it.
-func (k Kind) String() string {
-	if k == Pattern {
-		return "pattern"
-	}
-	return "key"
-}
-
-// Target is what Redis must forget. It is comparable, so a set of them is a map.
-type Target struct {
-	Key  string // the key's bytes, or the pattern in Redis' glob syntax
-	from *template
-	Kind Kind
-}
-
-// Rule is the name of the rule that made the target.
-func (t Target) Rule() string { return t.from.rule }
-
-// Widen gives the target of the same template of which nothing is known: it covers t. Widening that again gives itself.
-func (t Target) Widen() Target { return t.from.wide }
-
-// template is a key template: literals, columns and wildcards.
+// template is the template of a key, of a tag, or of a field of a hash: literals, columns and wildcards.
 type template struct {
 	rule    string
+	kind    Kind // what the parts name: a key, which may be that of a hash, or a tag
 	parts   []part
-	pattern bool   // it has a wildcard of its own
-	wide    Target // every column a wildcard
+	field   []part   // of a hash; none: all of what the parts name
+	columns []string // of the parts and the field, each once
+	pattern bool     // it has a wildcard of its own
+	refresh *Refresh // how its keys are read anew; nil: they are deleted
+	wide    Target   // every column a wildcard, and every field
 }
 
 type part struct {
@@ -60,14 +35,40 @@ const (
 // globEscaper makes text literal within a Redis glob. Redis gives * ? [ and \ a meaning, and ] and ^ within brackets.
 var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`)
 
-// compile reads a template. {column} is a column, {{ and }} are braces, * is a wildcard and \* an asterisk; every other
-// character is literal.
-func compile(text string) (*template, error) {
-	t := &template{}
+func newTemplate(kind Kind, parts, field []part) *template {
+	t := &template{kind: kind, parts: parts, field: field, pattern: slices.Contains(parts, part{kind: wildcard})}
+	for _, p := range slices.Concat(parts, field) {
+		if p.kind == column && !slices.Contains(t.columns, p.text) {
+			t.columns = append(t.columns, p.text)
+		}
+	}
+	t.wide, _, _ = t.renderAll(nothing{})
+	return t
+}
+
+// readKey reads a template of which the text is the name of something in Redis.
+func readKey(text string) ([]part, error) {
+	parts, err := readParts(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(parts) == 0 {
+		return nil, errors.New("the template is empty")
+	}
+	if parts[0].kind != literal {
+		return nil, errors.New("the template must begin with literal text, or it could widen to the whole of Redis")
+	}
+	return parts, nil
+}
+
+// readParts takes a template apart. {column} is a column, {{ and }} are braces, * is a wildcard and \* an asterisk; every
+// other character is literal.
+func readParts(text string) ([]part, error) {
+	var parts []part
 	var lit strings.Builder
 	flush := func() {
 		if lit.Len() > 0 {
-			t.parts = append(t.parts, part{literal, lit.String()})
+			parts = append(parts, part{literal, lit.String()})
 			lit.Reset()
 		}
 	}
@@ -78,8 +79,7 @@ func compile(text string) (*template, error) {
 			rest = rest[2:]
 		case rest[0] == '*':
 			flush()
-			t.parts = append(t.parts, part{kind: wildcard})
-			t.pattern = true
+			parts = append(parts, part{kind: wildcard})
 			rest = rest[1:]
 		case rest[0] == '{':
 			name, after, err := columnName(rest[1:])
@@ -87,7 +87,7 @@ func compile(text string) (*template, error) {
 				return nil, err
 			}
 			flush()
-			t.parts = append(t.parts, part{column, name})
+			parts = append(parts, part{column, name})
 			rest = after
 		case rest[0] == '}':
 			return nil, errors.New("unbalanced braces: a literal } is written }}")
@@ -97,14 +97,7 @@ func compile(text string) (*template, error) {
 		}
 	}
 	flush()
-	if len(t.parts) == 0 {
-		return nil, errors.New("the template is empty")
-	}
-	if t.parts[0].kind != literal {
-		return nil, errors.New("the template must begin with literal text, or it could widen to the whole of Redis")
-	}
-	t.wide, _, _ = t.render(nothing{})
-	return t, nil
+	return parts, nil
 }
 
 // columnName reads a column's name and the brace that ends it. In double quotes it is an SQL identifier, in which a
@@ -135,15 +128,6 @@ func columnName(s string) (name, rest string, err error) {
 	return name, rest, nil
 }
 
-func (t *template) hasColumns() bool {
-	for _, p := range t.parts {
-		if p.kind == column {
-			return true
-		}
-	}
-	return false
-}
-
 // match yields the targets of one row: of what it was, and of what it is.
 func (t *template) match(row Row, yield func(Target, Reason) bool) bool {
 	if row.Old != nil && row.New != nil && t.same(row) {
@@ -172,12 +156,9 @@ func (t *template) match(row Row, yield func(Target, Reason) bool) bool {
 
 // same reports whether both images are known to give the same target.
 func (t *template) same(row Row) bool {
-	for _, p := range t.parts {
-		if p.kind != column {
-			continue
-		}
-		old, oldNull, oldKnown := row.Old.Column(p.text)
-		now, nowNull, nowKnown := row.New.Column(p.text)
+	for _, c := range t.columns {
+		old, oldNull, oldKnown := row.Old.Column(c)
+		now, nowNull, nowKnown := row.New.Column(c)
 		if !oldKnown || !nowKnown || oldNull != nowNull || old != now {
 			return false
 		}
@@ -186,44 +167,91 @@ func (t *template) same(row Row) bool {
 }
 
 // render fills the template from an image. A column that is NULL means that there is no such key, which ok tells; one
-// that is not known becomes a wildcard.
+// that is not known becomes a wildcard or, in the name of a field, the whole hash.
 func (t *template) render(image Image) (target Target, why Reason, ok bool) {
+	target, why, ok = t.renderAll(image)
+	switch {
+	case ok && len(t.field) > 0:
+		return t.narrow(target, why, image)
+	case ok && t.refresh != nil && why == Exact:
+		target.more = encode(t.refresh.Columns, image)
+	}
+	return target, why, ok
+}
+
+// narrow gives the field of a hash that is known.
+func (t *template) narrow(hash Target, why Reason, image Image) (target Target, _ Reason, ok bool) {
+	field, fieldWhy, ok := fill(t.field, image)
+	switch {
+	case !ok:
+		return Target{}, Exact, false
+	case why != Exact:
+		return hash, why, true
+	case fieldWhy != Exact:
+		return hash, fieldWhy, true
+	}
+	return Target{Kind: Field, Key: hash.Key, more: field, from: t}, Exact, true
+}
+
+// renderAll fills the template from an image, but for the field: of a hash it gives all.
+func (t *template) renderAll(image Image) (target Target, why Reason, ok bool) {
+	key, why, ok := fill(t.parts, image)
+	switch {
+	case !ok:
+		return Target{}, Exact, false
+	case !t.pattern && why == Exact:
+		return Target{Kind: t.kind, Key: key, from: t}, Exact, true
+	case t.kind == Tag:
+		return Target{Kind: TagPattern, Key: glob(t.parts, image), from: t}, why, true
+	default:
+		return Target{Kind: Pattern, Key: glob(t.parts, image), from: t}, why, true
+	}
+}
+
+// fill gives the text of parts from an image that knows all of their columns. It gives none where one is not known, which
+// why tells, where one is NULL, which ok tells, or where the parts have a wildcard.
+func fill(parts []part, image Image) (text string, why Reason, ok bool) {
 	var room [8]string
 	texts := room[:0] // of each column in turn
-	size := 0
-	for _, p := range t.parts {
+	size, pattern := 0, false
+	for _, p := range parts {
 		text := p.text
-		if p.kind == column {
+		switch p.kind {
+		case column:
 			var null, known bool
 			if text, null, known = image.Column(p.text); null {
-				return Target{}, Exact, false
+				return "", Exact, false
 			}
 			if !known {
 				why = UnknownColumn
 			}
 			texts = append(texts, text)
+		case wildcard:
+			pattern = true
+		case literal:
 		}
 		size += len(text)
 	}
-	if t.pattern || why != Exact {
-		return t.renderPattern(image), why, true
+	if pattern || why != Exact {
+		return "", why, true
 	}
-	var key strings.Builder
-	key.Grow(size)
-	for _, p := range t.parts {
+	var b strings.Builder
+	b.Grow(size)
+	for _, p := range parts {
 		text := p.text
 		if p.kind == column {
 			text, texts = texts[0], texts[1:]
 		}
-		key.WriteString(text)
+		b.WriteString(text)
 	}
-	return Target{Kind: Key, Key: key.String(), from: t}, Exact, true
+	return b.String(), Exact, true
 }
 
-func (t *template) renderPattern(image Image) Target {
+// glob gives parts as a pattern in which what the image does not know is a wildcard.
+func glob(parts []part, image Image) string {
 	var b strings.Builder
 	star := false // wildcards in a row are one
-	for _, p := range t.parts {
+	for _, p := range parts {
 		text, known := p.text, p.kind == literal
 		if p.kind == column {
 			text, _, known = image.Column(p.text)
@@ -237,7 +265,7 @@ func (t *template) renderPattern(image Image) Target {
 			star = true
 		}
 	}
-	return Target{Kind: Pattern, Key: b.String(), from: t}
+	return b.String()
 }
 
 // nothing is the image of which no column is known.

@@ -52,10 +52,11 @@ func TestCompile(t *testing.T) {
 	} {
 		t.Run(test.text, func(t *testing.T) {
 			t.Parallel()
-			compiled, err := compile(test.text)
+			parts, err := readKey(test.text)
 			if err != nil {
 				t.Fatal(err)
 			}
+			compiled := newTemplate(Key, parts, nil)
 			target, why, ok := compiled.render(image)
 			if got := target.Kind.String() + " " + target.Key; got != test.want || why != Exact || !ok {
 				t.Errorf("got %q, reason %q, %t; want %q", got, why, ok, test.want)
@@ -95,7 +96,7 @@ func TestCompileRefuses(t *testing.T) {
 	} {
 		t.Run(test.text, func(t *testing.T) {
 			t.Parallel()
-			_, err := compile(test.text)
+			_, err := readKey(test.text)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got error %v, want one with %q", err, test.want)
 			}

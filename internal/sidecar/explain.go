@@ -29,10 +29,23 @@ type explanation struct {
 }
 
 type explainedTarget struct {
-	Rule   string       `json:"rule"`
-	Kind   string       `json:"kind"`
-	Key    string       `json:"key"`
-	Reason rules.Reason `json:"widened,omitempty"`
+	Rule    string       `json:"rule"`
+	Kind    string       `json:"kind"`
+	Key     string       `json:"key"`
+	Field   *string      `json:"field,omitempty"`   // nil: not a field; its name may be empty
+	Refresh bool         `json:"refresh,omitempty"` // the key is read anew, not deleted
+	Reason  rules.Reason `json:"widened,omitempty"`
+}
+
+func explainTarget(t rules.Target, widened rules.Reason) explainedTarget {
+	e := explainedTarget{Rule: t.Rule(), Kind: t.Kind.String(), Key: t.Key, Reason: widened}
+	if t.Kind == rules.Field {
+		name := t.Field()
+		e.Field = &name
+	}
+	refresh, _ := t.Refresh()
+	e.Refresh = refresh != nil
+	return e
 }
 
 func explain(set *rules.Set, c pgnotify.Change) explanation {
@@ -42,7 +55,7 @@ func explain(set *rules.Set, c pgnotify.Change) explanation {
 	for t, widened := range set.Match(change) {
 		if !seen[t] {
 			seen[t] = true
-			e.Targets = append(e.Targets, explainedTarget{t.Rule(), t.Kind.String(), t.Key, widened})
+			e.Targets = append(e.Targets, explainTarget(t, widened))
 		}
 	}
 	return e
@@ -71,7 +84,14 @@ func (e explanation) text() string {
 		fmt.Fprintf(&b, "  not all could be read: %s\n", e.Warning)
 	}
 	for _, t := range e.Targets {
-		fmt.Fprintf(&b, "  %-7s  %s  (rule %s", t.Kind, t.Key, t.Rule)
+		key := t.Key
+		if t.Field != nil {
+			key += " " + *t.Field
+		}
+		fmt.Fprintf(&b, "  %-7s  %s  (rule %s", t.Kind, key, t.Rule)
+		if t.Refresh {
+			b.WriteString("; refreshed")
+		}
 		if t.Reason != rules.Exact {
 			fmt.Fprintf(&b, "; %s", whyWidened[t.Reason])
 		}

@@ -84,6 +84,48 @@ rules:
 	}
 }
 
+// TestExplainReach shows what tags, fields and refreshes look like, exact and widened.
+func TestExplainReach(t *testing.T) {
+	t.Parallel()
+	environ := []string{rulesFile(t, `
+rules:
+  - name: action
+    table: actions
+    keys: ["action:{id}"]
+    tags: ["tag:owner:{owner}"]
+    fields: [{key: "actions:all", field: "{id}"}, {key: notes, field: "{note}"}]
+    refresh: {query: "SELECT row_to_json(a) FROM actions a WHERE id = {id}"}
+`)}
+	for _, test := range []struct{ payload, targets, text string }{
+		{`{"table":"actions","action":"INSERT","data":{"id":7,"owner":"<1>","note":""}}`,
+			`[{"rule":"action","kind":"key","key":"action:7","refresh":true},{"rule":"action","kind":"tag","key":"tag:owner:<1>"},` +
+				`{"rule":"action","kind":"field","key":"actions:all","field":"7"},{"rule":"action","kind":"field","key":"notes","field":""}]`,
+			`insert of actions (events, rows: 1)
+  key      action:7  (rule action; refreshed)
+  tag      tag:owner:<1>  (rule action)
+  field    actions:all 7  (rule action)
+  field    notes   (rule action)
+`},
+		{`"actions",I,"note"='x'`,
+			`[{"rule":"action","kind":"pattern","key":"action:*","widened":"column"},{"rule":"action","kind":"pattern","key":"tag:owner:*","widened":"column"},` +
+				`{"rule":"action","kind":"key","key":"actions:all","widened":"column"},{"rule":"action","kind":"field","key":"notes","field":"x"}]`,
+			`insert of actions (tcn, rows: 1)
+  pattern  action:*  (rule action; the message lacks a column, or its text depends on the session that wrote it)
+  pattern  tag:owner:*  (rule action; the message lacks a column, or its text depends on the session that wrote it)
+  key      actions:all  (rule action; the message lacks a column, or its text depends on the session that wrote it)
+  field    notes x  (rule action)
+`},
+	} {
+		stdout, stderr, status := command(t, environ, "", "explain", "-json", test.payload)
+		if _, targets, _ := strings.Cut(strings.TrimSuffix(stdout, "}\n"), `"targets":`); targets != test.targets || status != 0 {
+			t.Errorf("%s: status %d, %s\ngot  %s\nwant %s", test.payload, status, stderr, targets, test.targets)
+		}
+		if stdout, _, _ = command(t, environ, "", "explain", test.payload); stdout != test.text {
+			t.Errorf("%s: got\n%swant\n%s", test.payload, stdout, test.text)
+		}
+	}
+}
+
 // vector is a payload that a real server sent, or one that must be refused.
 type vector struct {
 	payload, means, want string

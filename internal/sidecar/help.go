@@ -31,7 +31,8 @@ func PrintVersion(stdout io.Writer) error {
 
 const usage = `pgevict keeps Redis consistent with Postgres writes.
 
-It listens on notification channels, asks a rules file which Redis keys a changed row makes stale, and deletes them.
+It listens on notification channels, asks a rules file which Redis keys a changed row makes stale, and deletes them
+or reads them anew.
 
 COMMANDS
   pgevict [serve]    run the sidecar until SIGINT or SIGTERM

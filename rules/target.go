@@ -1,0 +1,58 @@
+package rules
+
+// Kind says how a target names what Redis must forget.
+type Kind uint8
+
+// The kinds of target.
+const (
+	Key        Kind = iota // one key, byte for byte
+	Pattern                // every key that a glob matches, in which only * and \ are special
+	Tag                    // one set, of which the members are keys: they go, and so does the set
+	TagPattern             // every such set of which the name matches a glob
+	Field                  // one field of a hash
+)
+
+// String gives the kind as the commands and metrics write it.
+func (k Kind) String() string {
+	switch k {
+	case Pattern, TagPattern:
+		return "pattern"
+	case Tag:
+		return "tag"
+	case Field:
+		return "field"
+	default:
+		return "key"
+	}
+}
+
+// Target is what Redis must forget, or read anew. It is comparable, so a set of them is a map.
+type Target struct {
+	Key  string // the bytes of the key, of the tag, of the hash; or the pattern in Redis' glob syntax
+	from *template
+	more string // of a field its name; of a key that is refreshed the query's parameters, encoded
+	Kind Kind
+}
+
+// Rule is the name of the rule that made the target.
+func (t Target) Rule() string { return t.from.rule }
+
+// Field is the name of the field; it is empty unless the target is one.
+func (t Target) Field() string {
+	if t.Kind != Field {
+		return ""
+	}
+	return t.more
+}
+
+// Refresh says how to read the key anew, with the texts of the query's parameters in their order. It is nil where the
+// target is to be deleted.
+func (t Target) Refresh() (r *Refresh, args []string) {
+	if t.Kind != Key || t.more == "" {
+		return nil, nil
+	}
+	return t.from.refresh, decode(t.more)
+}
+
+// Widen gives the target of the same template of which nothing is known: it covers t. Widening that again gives itself.
+func (t Target) Widen() Target { return t.from.wide }
