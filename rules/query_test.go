@@ -36,7 +36,7 @@ func TestCompileQuery(t *testing.T) {
 		{"SELECT $$it's {$ $1 ; ($$, {id}", "SELECT $$it's {$ $1 ; ($$, $1", "id"},
 		{"SELECT $a_1$ $$ {b} $b$ $a_1$, {id}", "SELECT $a_1$ $$ {b} $b$ $a_1$, $1", "id"},
 		{"SELECT a$1, b$$c FROM t", "SELECT a$1, b$$c FROM t", ""}, // $ within a name
-		{"SELECT naïve$1, {id}", "SELECT naïve$1, $1", "id"},
+		{"SELECT né$1, {id}", "SELECT né$1, $1", "id"},
 		{"SELECT ARRAY[{id},{x}], {id}'', {id}*{x}", "SELECT ARRAY[$1,$2], $1'', $1*$2", "id x"},
 		{"SELECT 1 -- {y}\r, {id}", "SELECT 1 -- {y}\r, $1", "id"},
 	} {

@@ -87,6 +87,11 @@ func TestWidenRefresh(t *testing.T) {
 			t.Errorf("%s widens to %s", show(target, Exact), show(wide, Exact))
 		}
 	}
+	for target := range set.Match(Change{Table: "t", Op: Insert, Rows: []Row{{New: cols()}}}) {
+		if !swept[target] {
+			t.Errorf("%s, of which nothing is known, is not what the sweep deletes", show(target, Exact))
+		}
+	}
 }
 
 func TestRefreshIsOfItsRule(t *testing.T) {
