@@ -12,7 +12,8 @@ const retryAfter = time.Second
 
 // delayed is a group of targets that goes back into the set later.
 type delayed struct {
-	kind    rules.Kind
+	shard   *shard // nil: each into that where it is to be applied then
+	group   group
 	targets map[rules.Target]time.Duration
 	after   time.Duration // how long each waits at least
 	open    time.Time     // until when others may join
@@ -23,16 +24,16 @@ type delayed struct {
 // joinBelow is how small a group must be to be merged with another. A large one costs more to merge than to keep.
 const joinBelow = 1024
 
-// delay puts targets of one kind back into the set after a while, or up to an eighth of it later, so that few groups
+// delay puts targets of one group back into the set after a while, or up to an eighth of it later, so that few groups
 // wait however many there are: the second deletes are such targets, and so, with the mark that they hold back, are those
 // that Redis refused. Called with the lock held; the map is the queue's from then on.
-func (q *Queue) delay(kind rules.Kind, targets map[rules.Target]time.Duration, after time.Duration, held since) {
+func (q *Queue) delay(s *shard, g group, targets map[rules.Target]time.Duration, after time.Duration, held since) {
 	if len(targets) == 0 {
 		return
 	}
 	now := time.Now()
 	for _, d := range q.delayed {
-		if d.kind == kind && d.after == after && d.since.any == held.any && now.Before(d.open) &&
+		if d.shard == s && d.group == g && d.after == after && d.since.any == held.any && now.Before(d.open) &&
 			min(len(targets), len(d.targets)) < joinBelow {
 			d.targets = merge(d.targets, targets)
 			if held.any {
@@ -43,7 +44,7 @@ func (q *Queue) delay(kind rules.Kind, targets map[rules.Target]time.Duration, a
 		}
 	}
 	slack := after / 8
-	q.delayed = append(q.delayed, &delayed{kind, targets, after, now.Add(slack), now.Add(after + slack), held})
+	q.delayed = append(q.delayed, &delayed{s, g, targets, after, now.Add(slack), now.Add(after + slack), held})
 	time.AfterFunc(after+slack, func() { q.release(false) })
 	q.boundDelayed()
 }
@@ -55,8 +56,11 @@ func (q *Queue) release(all bool) {
 	defer q.mu.Unlock()
 	if all {
 		again := func(_ rules.Target, added time.Duration) bool { return added == 0 }
-		maps.DeleteFunc(q.keys.pending, again)
-		maps.DeleteFunc(q.patterns.pending, again)
+		for _, s := range q.shards {
+			for g := range s.groups {
+				maps.DeleteFunc(s.groups[g].pending, again)
+			}
+		}
 	}
 	now := time.Now()
 	kept := q.delayed[:0]
@@ -68,16 +72,30 @@ func (q *Queue) release(all bool) {
 			kept = append(kept, d)
 			continue
 		}
-		w := q.waiting(d.kind)
-		w.merge(d.targets)
-		w.since.add(q.mark)
+		held := q.mark
 		if d.since.any {
-			w.since.add(d.since.mark)
+			held = d.since.mark
 		}
+		q.giveBack(d, held)
 	}
 	clear(q.delayed[len(kept):])
 	q.delayed = kept
 	q.bound()
+}
+
+func (q *Queue) giveBack(d *delayed, held Mark) {
+	if d.shard == nil || d.shard.gone {
+		for t, added := range d.targets {
+			q.route(t, added, held)
+		}
+		return
+	}
+	w := &d.shard.groups[d.group]
+	if d.group == patterns && len(w.pending) == 0 {
+		d.shard.slotsAt = d.shard.slots
+	}
+	w.merge(d.targets)
+	w.since.add(held)
 }
 
 // boundDelayed keeps the groups within the bound, by widening in the largest. Called with the lock held.
@@ -97,19 +115,19 @@ func (q *Queue) boundDelayed() {
 		if !ok {
 			return
 		}
-		keep(q.beside(largest, wide.Kind).targets, wide, oldest)
+		keep(q.like(largest, q.groupOf(wide)).targets, wide, oldest)
 	}
 }
 
-// beside gives the group of a kind that is due with another group.
-func (q *Queue) beside(d *delayed, kind rules.Kind) *delayed {
+// like gives the group of another kind that is due with a group.
+func (q *Queue) like(d *delayed, g group) *delayed {
 	for _, other := range q.delayed {
-		if other.kind == kind && other.due.Equal(d.due) && other.since == d.since {
+		if other.shard == d.shard && other.group == g && other.due.Equal(d.due) && other.since == d.since {
 			return other
 		}
 	}
 	other := *d
-	other.kind, other.targets = kind, map[rules.Target]time.Duration{}
+	other.group, other.targets = g, map[rules.Target]time.Duration{}
 	q.delayed = append(q.delayed, &other)
 	return &other
 }

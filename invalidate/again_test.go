@@ -69,14 +69,10 @@ func fake(t *testing.T, change ...func(*Options)) *kit {
 // flushed does what a flush that succeeds does to the set.
 func (k *kit) flushed() int {
 	k.mu.Lock()
-	targets, sweep := k.Queue.keys.take()
+	targets := k.only.groups[exact].take()
 	k.mu.Unlock()
 	n := len(targets)
-	k.applied(targets, sweep)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.Queue.keys.landed()
-	k.delay(rules.Key, targets, k.AgainAfter, since{})
+	k.only.done(exact, targets, nil, retryAfter)
 	return n
 }
 
@@ -113,7 +109,7 @@ func TestSecondDeleteIsNeitherEarlyNorLate(t *testing.T) {
 		second := 0
 		for i := range 3000 {
 			k.mu.Lock()
-			for target := range k.Queue.keys.pending {
+			for target := range k.only.groups[exact].pending {
 				d := time.Since(deleted[target])
 				second++
 				if d < 800*time.Millisecond || d > 901*time.Millisecond {
@@ -157,7 +153,7 @@ func TestSecondDeletesAreBounded(t *testing.T) {
 		synctest.Wait()
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if _, ok := k.patterns.pending[set.Sweep()[0]]; !ok {
+		if _, ok := k.only.groups[patterns].pending[set.Sweep()[0]]; !ok {
 			t.Error("the pattern of the second deletes did not come back")
 		}
 	})
@@ -178,11 +174,11 @@ func TestNewTargetCoveredByASecondDelete(t *testing.T) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		wide := set.Sweep()[0]
-		if added := k.patterns.pending[wide]; added == 0 || !k.covered[wide] {
+		if added := k.only.groups[patterns].pending[wide]; added == 0 || !k.only.covered[wide] {
 			t.Errorf("the pattern is there since %v", added)
 		}
-		k.add(ids(set, "a", 50, 1)[0], 1)
-		if got := k.patterns.pending[wide]; got != 1 {
+		k.route(ids(set, "a", 50, 1)[0], 1, k.mark)
+		if got := k.only.groups[patterns].pending[wide]; got != 1 {
 			t.Error("what it covers does not count")
 		}
 	})
@@ -197,15 +193,15 @@ func TestRefusedTargetsWaitInFewGroups(t *testing.T) {
 		first := k.mark
 		for i := range 3000 {
 			k.mu.Lock()
-			k.delay(rules.Key, map[rules.Target]time.Duration{ids(set, "a", i, 1)[0]: 1}, retryAfter, since{k.mark, true})
-			k.delay(rules.Key, map[rules.Target]time.Duration{ids(set, "b", i, 1)[0]: 0}, k.AgainAfter, since{})
+			k.delay(nil, exact, map[rules.Target]time.Duration{ids(set, "a", i, 1)[0]: 1}, retryAfter, since{k.mark, true})
+			k.delay(nil, exact, map[rules.Target]time.Duration{ids(set, "b", i, 1)[0]: 0}, k.AgainAfter, since{})
 			if n := len(k.delayed); n > 20 {
 				t.Fatalf("%d groups", n)
 			}
 			k.mu.Unlock()
 			if i == 0 {
 				k.mu.Lock()
-				safe := k.safe(false)
+				safe := k.only.safe(false)
 				k.mu.Unlock()
 				if safe != first {
 					t.Fatal("the position is ahead of it")
@@ -215,18 +211,18 @@ func TestRefusedTargetsWaitInFewGroups(t *testing.T) {
 			k.markAt(uint64(i) + 2)
 		}
 		k.mu.Lock()
-		if got := k.safe(false); got != first {
+		if got := k.only.safe(false); got != first {
 			t.Errorf("safe up to %d", got.Position)
 		}
 		k.mu.Unlock()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := len(k.Queue.keys.pending); got != 6000 {
+		if got := len(k.only.groups[exact].pending); got != 6000 {
 			t.Errorf("%d are back", got)
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if got := k.safe(false); got != first {
+		if got := k.only.safe(false); got != first {
 			t.Errorf("safe up to %d after their return", got.Position)
 		}
 	})

@@ -13,22 +13,23 @@ import (
 	"pgevict/rules"
 )
 
-// The keys of one UNLINK, and the UNLINKs of one pipeline, are bounded, so that no other client waits long behind them.
+// The keys of one command, and those of one pipeline, are bounded, so that no other client waits long behind them.
 const (
-	keysPerCommand      = 512
-	commandsPerPipeline = 8
+	keysPerCommand  = 512
+	keysPerPipeline = 4096
 )
 
-// command deletes keys of one template, or of one pattern.
+// command deletes keys, or fields of a hash: all of one template, or what one pattern matches.
 type command struct {
 	rule    string
-	args    []any          // the name, and pointers to the keys, which take no memory
+	hash    string         // of which the keys are fields; empty: they are keys
+	args    []any          // room for the name and the hash, and pointers to the keys, which take no memory
 	targets []rules.Target // that the keys are, or the pattern that matches them
 	reply   *redis.IntCmd
 }
 
 // keys are those that the command deletes.
-func (c command) keys() []string {
+func (c *command) keys() []string {
 	keys := make([]string, 0, len(c.args)-1)
 	for _, key := range c.args[1:] {
 		keys = append(keys, *key.(*string))
@@ -36,89 +37,112 @@ func (c command) keys() []string {
 	return keys
 }
 
-// flush deletes the keys that wait, in as few round trips as they allow, and writes the position behind the last.
-func (q *Queue) flush(ctx context.Context) error {
-	q.mu.Lock()
-	targets, sweep := q.keys.take()
-	markDue := q.markDue
-	q.markDue = false
-	q.mu.Unlock()
-
-	refused, err := q.unlinkTargets(ctx, targets, markDue)
-
-	if err == nil {
-		for t := range refused {
-			delete(targets, t)
-		}
-		q.applied(targets, sweep)
+// refusal is what Redis had against the command, if anything. A key of another type than a field's hash has no field.
+func (c *command) refusal() error {
+	err := c.reply.Err()
+	if err == nil || c.hash != "" && redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.refusing && markDue { // what has just been written may count what was refused right before it
-		q.markDue = true
-	}
+	return fmt.Errorf("delete keys of the rule %q: %w", c.rule, err)
+}
+
+// flush deletes the keys and fields that wait, in as few round trips as they allow, and writes the position behind the
+// last.
+func (s *shard) flush(ctx context.Context) error {
+	w := &s.groups[exact]
+	s.mu.Lock()
+	targets := w.take()
+	markDue := s.markDue
+	s.markDue = false
+	s.mu.Unlock()
+
+	refused, err := s.deleteTargets(ctx, targets, markDue)
+
+	s.mu.Lock()
+	// What has just been written may count what was refused right before it; and Redis is to be asked again even if
+	// nothing waits for it.
+	s.markDue = s.markDue || markDue && (s.refusing || err != nil)
+	s.mu.Unlock()
 	if err != nil {
-		q.markDue = q.markDue || markDue // so that Redis is asked again even if nothing waits for it
-		q.putBack(&q.keys, targets, sweep)
+		s.undone(exact, targets)
 		return err
 	}
-	q.delay(rules.Key, refused, retryAfter, q.keys.flying)
-	q.keys.landed()
-	q.delay(rules.Key, targets, q.AgainAfter, since{})
+	s.done(exact, targets, refused, retryAfter)
 	return nil
 }
 
+// done takes note of targets of a group that were taken and that Redis has forgotten, but for those that it refused.
+func (s *shard) done(g group, targets, refused map[rules.Target]time.Duration, retry time.Duration) {
+	for t := range refused {
+		refused[t] = targets[t]
+		delete(targets, t)
+	}
+	s.applied(targets)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := &s.groups[g]
+	s.delay(nil, g, refused, retry, w.flying)
+	s.landed(w)
+	s.delay(s, g, targets, s.AgainAfter, since{})
+}
+
+// undone puts targets of a group that were taken back into the set.
+func (s *shard) undone(g group, targets map[rules.Target]time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putBack(&s.groups[g], targets)
+}
+
 // applied takes note of targets that Redis has forgotten, and leaves those that it is to forget once more.
-func (q *Queue) applied(targets map[rules.Target]time.Duration, sweep bool) {
-	now := time.Since(q.epoch)
+func (s *shard) applied(targets map[rules.Target]time.Duration) {
+	now := time.Since(s.epoch)
 	for t, added := range targets {
 		if added == 0 {
 			delete(targets, t)
 			continue
 		}
-		q.Observer.Applied(now - added)
+		s.Observer.Applied(now - added)
 		targets[t] = 0
 	}
-	if q.AgainAfter == 0 {
+	if s.AgainAfter == 0 {
 		clear(targets)
-	}
-	if sweep {
-		q.Observer.Swept()
 	}
 }
 
-// unlinkTargets deletes keys, and gives those that Redis refused while it took others. After an error all are to be
-// tried again.
-func (q *Queue) unlinkTargets(ctx context.Context, targets map[rules.Target]time.Duration, markDue bool) (map[rules.Target]time.Duration, error) {
-	commands := commandsFor(targets)
+// deleteTargets deletes keys and fields, and gives those that Redis refused while it took others. After an error all are
+// to be tried again.
+func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time.Duration, markDue bool) (map[rules.Target]time.Duration, error) {
+	commands := s.commandsFor(targets)
 	refused := map[rules.Target]time.Duration{}
 	var refusal error
 	var written func(ahead bool) error
 	for done := false; !done; {
-		n := min(len(commands), commandsPerPipeline)
+		n, keys := 0, 0
+		for n < len(commands) && keys < keysPerPipeline {
+			keys += len(commands[n].targets)
+			n++
+		}
 		chunk := commands[:n]
 		commands = commands[n:]
 		done = len(commands) == 0
-		err := q.unlink(ctx, chunk, func(pipe redis.Pipeliner) {
+		err := s.send(ctx, chunk, func(pipe redis.Pipeliner) {
 			if markDue && done {
-				written = q.writePosition(ctx, pipe, q.refusing || len(refused) > 0)
+				written = s.writePosition(ctx, pipe, s.refusing || len(refused) > 0)
 			}
 		})
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range chunk {
-			if err := c.refusal(); err != nil {
+		for i := range chunk {
+			for t, err := range s.refusals(ctx, &chunk[i]) {
 				refusal = err
-				for _, t := range c.targets {
-					refused[t] = targets[t]
-				}
+				refused[t] = targets[t]
 			}
 		}
 	}
-	q.refusing = len(refused) > 0
+	s.refusing = len(refused) > 0
 	if written != nil {
-		if err := written(q.refusing); redis.IsLoadingError(err) {
+		if err := written(s.refusing); redis.IsLoadingError(err) {
 			return nil, err // nothing can be done before that has ended
 		}
 	}
@@ -126,24 +150,79 @@ func (q *Queue) unlinkTargets(ctx context.Context, targets map[rules.Target]time
 		return nil, refusal
 	}
 	if refusal != nil {
-		q.failed(refusal)
+		s.failed(refusal)
 	}
 	return refused, nil
 }
 
-// unlink sends commands in one pipeline, followed by what more adds, and counts the keys that are gone. An error means
-// that Redis did not answer; what it answered to each command is in its reply.
-func (q *Queue) unlink(ctx context.Context, commands []command, more func(redis.Pipeliner)) error {
-	pipe := q.rdb.Pipeline()
-	for i, c := range commands {
-		c.args[0] = "unlink"
-		if q.DryRun {
-			c.args[0] = "exists"
-			q.Log.Info("dry run: would delete", zap.String("rule", c.rule), zap.Strings("keys", c.keys()))
+// refusals gives the targets of a command that were not deleted, and why. Those that are another server's by now are sent
+// there.
+func (s *shard) refusals(ctx context.Context, c *command) map[rules.Target]error {
+	err := c.refusal()
+	if err == nil {
+		return nil
+	}
+	refused := map[rules.Target]error{}
+	if !redirected(err) {
+		for _, t := range c.targets {
+			refused[t] = err
 		}
-		commands[i].reply = redis.NewIntCmd(ctx, c.args...)
-		if err := pipe.Process(ctx, commands[i].reply); err != nil {
+		return refused
+	}
+	for _, t := range c.targets {
+		ops := s.deletionOf(ctx, t.Key, t)
+		if t.Kind == rules.Field {
+			ops = []op{{key: t.Key, target: t, cmd: redis.NewIntCmd(ctx, s.verb(true), t.Key, t.Field())}}
+		}
+		if err := s.doAll(ctx, ops, c.rule); err != nil {
+			refused[t] = err
+		}
+	}
+	return refused
+}
+
+// verb is the command that deletes fields or keys; a dry run looks whether there is one.
+func (q *Queue) verb(fields bool) string {
+	switch {
+	case fields && q.DryRun:
+		return "hexists"
+	case fields:
+		return "hdel"
+	case q.DryRun:
+		return "exists"
+	}
+	return "unlink"
+}
+
+// send sends commands in one pipeline, followed by what more adds, and counts the keys that are gone. An error means
+// that Redis did not answer; what it answered to each command is in its reply.
+func (s *shard) send(ctx context.Context, commands []command, more func(redis.Pipeliner)) error {
+	pipe := s.rdb.Pipeline()
+	for i := range commands {
+		c := &commands[i]
+		args := c.args
+		args[0] = s.verb(c.hash != "")
+		if c.hash != "" {
+			args = append([]any{args[0], c.hash}, args[1:]...)
+		}
+		if s.DryRun {
+			s.Log.Info("dry run: would delete", zap.String("rule", c.rule), zap.String("hash", c.hash), zap.Strings("keys", c.keys()))
+			if c.hash != "" {
+				args = args[:3] // HEXISTS takes one
+			}
+		}
+		c.reply = redis.NewIntCmd(ctx, args...)
+		if err := pipe.Process(ctx, c.reply); err != nil {
 			return err
+		}
+		if s.Read != nil && c.hash == "" && !s.DryRun {
+			args := []any{"unlink"}
+			for _, key := range c.keys() {
+				args = append(args, s.beside(leasePrefix, key))
+			}
+			if err := pipe.Process(ctx, redis.NewIntCmd(ctx, args...)); err != nil {
+				return err
+			}
 		}
 	}
 	more(pipe)
@@ -153,46 +232,65 @@ func (q *Queue) unlink(ctx context.Context, commands []command, more func(redis.
 	replies, err := pipe.Exec(ctx)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
-		q.answered()
+		s.answered()
 	case !isReply(err), !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil }):
 		return err // an error of the handshake looks like a reply, but no command has it
 	}
 	for _, c := range commands {
-		if gone := c.reply.Val(); gone > 0 && !q.DryRun {
-			q.Observer.Evicted(c.rule, gone)
-		}
+		s.evicted(c.rule, c.reply.Val())
 	}
 	return nil
 }
 
-// refusal is what Redis had against the command, if anything.
-func (c command) refusal() error {
-	if err := c.reply.Err(); err != nil {
-		return fmt.Errorf("delete keys of the rule %q: %w", c.rule, err)
+func (s *shard) evicted(rule string, gone int64) {
+	if gone > 0 && !s.DryRun {
+		s.Observer.Evicted(rule, gone)
 	}
-	return nil
+}
+
+// bin is what one command can take: keys of one template, in a Cluster of one slot; or fields of one hash.
+type bin struct {
+	wide rules.Target
+	slot int
+	hash string
+}
+
+func (q *Queue) binOf(t rules.Target) bin {
+	b := bin{wide: t.Widen()}
+	if t.Kind == rules.Field {
+		b.hash = t.Key
+	} else if q.inCluster.Load() {
+		b.slot = slotOf(t.Key)
+	}
+	return b
 }
 
 // commandsFor groups keys by template: the number of keys that a reply counts is that of one rule, and where Redis'
 // access rules forget one template, those that they allow are not refused with it.
-func commandsFor(targets map[rules.Target]time.Duration) []command {
-	open := map[rules.Target]*command{}
+func (q *Queue) commandsFor(targets map[rules.Target]time.Duration) []command {
+	open := map[bin]*command{}
 	var commands []command
 	var c *command
-	var of rules.Target // that c is for
+	var of bin // that c is for
 	for t := range targets {
-		if wide := t.Widen(); c == nil || wide != of {
-			of = wide
-			if c = open[wide]; c == nil {
-				c = newCommand(t.Rule(), min(len(targets), keysPerCommand))
-				open[wide] = c
+		if b := q.binOf(t); c == nil || b != of {
+			of = b
+			if c = open[b]; c == nil {
+				c = newCommand(t.Rule(), b, len(targets))
+				open[b] = c
 			}
 		}
 		c.targets = append(c.targets, t)
-		c.args = append(c.args, &c.targets[len(c.targets)-1].Key)
+		last := &c.targets[len(c.targets)-1]
+		if of.hash == "" {
+			c.args = append(c.args, &last.Key)
+		} else {
+			field := t.Field()
+			c.args = append(c.args, &field)
+		}
 		if len(c.targets) == keysPerCommand {
 			commands = append(commands, *c)
-			*c = *newCommand(c.rule, keysPerCommand)
+			*c = *newCommand(c.rule, of, len(targets))
 		}
 	}
 	for _, c := range open {
@@ -203,7 +301,11 @@ func commandsFor(targets map[rules.Target]time.Duration) []command {
 	return commands
 }
 
-// newCommand has room for some targets, which must not move, since args points to their keys.
-func newCommand(rule string, room int) *command {
-	return &command{rule: rule, args: make([]any, 1, 1+room), targets: make([]rules.Target, 0, room)}
+// newCommand has room for as many of some targets as it may take. In a Cluster, and of a hash, there are as a rule few.
+func newCommand(rule string, b bin, of int) *command {
+	room := min(of, keysPerCommand)
+	if b.slot != 0 || b.hash != "" {
+		room = min(room, 8)
+	}
+	return &command{rule: rule, hash: b.hash, args: make([]any, 1, 1+room), targets: make([]rules.Target, 0, room)}
 }

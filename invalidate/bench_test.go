@@ -21,7 +21,7 @@ func BenchmarkAdd(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				if i%len(targets) == 0 {
 					k.mu.Lock()
-					k.Queue.keys.pending = nil
+					k.only.groups[exact].pending = nil
 					k.mu.Unlock()
 				}
 				k.Add(targets[i%len(targets)])
@@ -38,7 +38,7 @@ func BenchmarkFlush(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		k.Add(targets...)
-		if err := k.flush(context.Background()); err != nil {
+		if err := k.only.flush(context.Background()); err != nil {
 			b.Fatal(err)
 		}
 		k.delayed = nil

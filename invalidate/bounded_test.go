@@ -15,7 +15,7 @@ func bound(n int) func(*Options) { return func(o *Options) { o.MaxPending = n } 
 func (k *kit) entries() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.Queue.keys.pending) + len(k.patterns.pending)
+	return len(k.only.groups[exact].pending) + len(k.only.groups[patterns].pending)
 }
 
 // Redis is away while two million rows change: memory is bounded, and all keys go when it is back.
@@ -123,7 +123,7 @@ func TestCoveredTargetsWhileTheirPatternIsOnItsWay(t *testing.T) {
 	livetest.Eventually(t, soon, "a walk is on its way", k.walking)
 	k.Add(ids(set, "a", 100, 1)...)
 	k.mu.Lock()
-	pending := len(k.Queue.keys.pending) + k.Queue.keys.aloft
+	pending := len(k.only.groups[exact].pending) + k.only.groups[exact].aloft
 	k.mu.Unlock()
 	if pending == 0 {
 		t.Error("the target was taken as covered")

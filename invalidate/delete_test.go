@@ -86,7 +86,7 @@ func TestNoCommandExceedsItsBound(t *testing.T) {
 		q.Add(ids(set, "a", 0, n)...)
 		q.Add(ids(set, "b", 0, 1)...)
 		seen := map[string]bool{}
-		for _, c := range commandsFor(q.Queue.keys.pending) {
+		for _, c := range q.commandsFor(q.only.groups[exact].pending) {
 			if len(c.keys()) == 0 || len(c.keys()) > keysPerCommand || len(c.keys()) != len(c.targets) {
 				t.Errorf("%d keys: a command of %d", n, len(c.keys()))
 			}
@@ -134,7 +134,7 @@ func TestWhatComesDuringAFlushIsTheNext(t *testing.T) {
 	livetest.Eventually(t, soon, "the first is on its way", func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		return k.Queue.keys.aloft == 1
+		return k.only.groups[exact].aloft == 1
 	})
 	for i := range 3 {
 		k.Add(ids(set, "a", i+1, 1)...)
@@ -164,7 +164,7 @@ func TestAddedAgainOnItsWay(t *testing.T) {
 	livetest.Eventually(t, soon, "it is on its way", func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		return k.Queue.keys.aloft == 1
+		return k.only.groups[exact].aloft == 1
 	})
 	k.Add(ids(set, "a", 0, 1)...)
 	r.Resume()

@@ -72,6 +72,8 @@ type witness struct {
 	evicted   map[string]int64
 	widened   map[string]int
 	errors    map[string]int
+	refreshed map[string]int
+	unread    map[string]int
 	applied   int
 	swept     int
 	canaries  int
@@ -85,14 +87,16 @@ func (w *witness) with(do func()) {
 	do()
 }
 
-func (w *witness) Evicted(rule string, n int64) { w.with(func() { w.evicted[rule] += n }) }
-func (w *witness) Applied(time.Duration)        { w.with(func() { w.applied++ }) }
-func (w *witness) Widened(rule string, n int)   { w.with(func() { w.widened[rule] += n }) }
-func (w *witness) Failed(kind string)           { w.with(func() { w.errors[kind]++ }) }
-func (w *witness) Swept()                       { w.with(func() { w.swept++ }) }
-func (w *witness) Connected(yes bool)           { w.with(func() { w.connected = yes }) }
-func (w *witness) Canary(time.Duration)         { w.with(func() { w.canaries++ }) }
-func (w *witness) gap(why string)               { w.with(func() { w.gaps = append(w.gaps, why) }) }
+func (w *witness) Evicted(rule string, n int64)     { w.with(func() { w.evicted[rule] += n }) }
+func (w *witness) Applied(time.Duration)            { w.with(func() { w.applied++ }) }
+func (w *witness) Widened(rule string, n int)       { w.with(func() { w.widened[rule] += n }) }
+func (w *witness) Failed(kind string)               { w.with(func() { w.errors[kind]++ }) }
+func (w *witness) Swept()                           { w.with(func() { w.swept++ }) }
+func (w *witness) Connected(yes bool)               { w.with(func() { w.connected = yes }) }
+func (w *witness) Refreshed(rule string, n int)     { w.with(func() { w.refreshed[rule] += n }) }
+func (w *witness) RefreshFailed(rule string, n int) { w.with(func() { w.unread[rule] += n }) }
+func (w *witness) Canary(time.Duration)             { w.with(func() { w.canaries++ }) }
+func (w *witness) gap(why string)                   { w.with(func() { w.gaps = append(w.gaps, why) }) }
 func (w *witness) look(get func(*witness) bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -124,6 +128,7 @@ func (w *witness) evictedOf(rule string) (n int64) {
 // kit is a queue before a real Redis, and another way to that.
 type kit struct {
 	*Queue
+	only *shard // of one server
 	seen *witness
 	logs *observer.ObservedLogs
 	rdb  *redis.Client // the test's own
@@ -140,13 +145,16 @@ func makeQueue(tb testing.TB, url string, change ...func(*Options)) *kit {
 		tb.Fatal(err)
 	}
 	core, logs := observer.New(zapcore.InfoLevel)
-	w := &witness{evicted: map[string]int64{}, widened: map[string]int{}, errors: map[string]int{}}
+	w := &witness{evicted: map[string]int64{}, widened: map[string]int{}, errors: map[string]int{},
+		refreshed: map[string]int{}, unread: map[string]int{}}
 	options := Options{MaxPending: 200_000, Timeout: 5 * time.Second, Gap: w.gap, Observer: w, Log: zap.New(core)}
 	for _, c := range change {
 		c(&options)
 	}
-	k := &kit{Queue: New(o, options), seen: w, logs: logs, rdb: connect(tb, url), tb: tb, ctx: tb.Context(), stop: func() {}}
-	tb.Cleanup(func() { _ = k.Queue.rdb.Close() })
+	u := &redis.UniversalOptions{Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password}
+	k := &kit{Queue: New(u, options), seen: w, logs: logs, rdb: connect(tb, url), tb: tb, ctx: tb.Context(), stop: func() {}}
+	k.only = k.shards[0]
+	tb.Cleanup(func() { _ = k.only.rdb.Close() })
 	return k
 }
 
@@ -257,7 +265,7 @@ func (k *kit) calls(command string) (n int) {
 
 // position reads what the queue has written, by a number of its own and Postgres' position.
 func (k *kit) position() (number, position uint64) {
-	value := k.rdb.Get(k.ctx, positionPrefix+k.Queue.position.id).Val()
+	value := k.rdb.Get(k.ctx, positionPrefix+k.id).Val()
 	var id string
 	_, _ = fmt.Sscan(value, &id, &number, &position) // none: 0
 	return number, position

@@ -206,16 +206,6 @@ func TestReadOnlyReplica(t *testing.T) {
 	}
 }
 
-func TestClusterIsRefusedByName(t *testing.T) {
-	t.Parallel()
-	k := makeQueue(t, livetest.NewRedis(t, "--cluster-enabled", "yes").URL()).run()
-	k.Add(ids(templates(t, "a", "a:{id}"), "a", 1, 1)...)
-	livetest.Eventually(t, soon, "the log says it", func() bool { return k.warned(`mode \"cluster\"`) || k.warned(`mode "cluster"`) })
-	if got := k.Stats(); got.Pending != 1 || got.Connected {
-		t.Errorf("%+v", got)
-	}
-}
-
 // A mark that could not be written is tried again by itself: an idle queue notices at once that Redis is back.
 func TestAMarkIsTriedAgain(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"pgevict/internal/livetest"
-	"pgevict/rules"
 )
 
 func timeout(d time.Duration) func(*Options) { return func(o *Options) { o.Timeout = d } }
@@ -74,21 +73,24 @@ func TestPositionIsNeverAhead(t *testing.T) {
 	key, pattern := ids(set, "a", 0, 1), ids(set, "p", 0, 1)
 	at := func(n int) Mark { return Mark{uint64(n), time.Unix(int64(n), 0)} }
 	for name, do := range map[string]func(k *kit){
-		"a key waits":       func(k *kit) { k.Add(key...) },
-		"a pattern waits":   func(k *kit) { k.Add(pattern...) },
-		"a walk is failing": func(k *kit) { k.Add(pattern...); k.putBack(&k.patterns, first(k.patterns.take()), false) },
+		"a key waits":     func(k *kit) { k.Add(key...) },
+		"a pattern waits": func(k *kit) { k.Add(pattern...) },
+		"a walk is failing": func(k *kit) {
+			k.Add(pattern...)
+			k.only.putBack(&k.only.groups[patterns], k.only.groups[patterns].take())
+		},
 		"a walk is on its way, and more waits": func(k *kit) {
 			k.Add(pattern...)
-			k.patterns.take()
+			k.only.groups[patterns].take()
 			k.Mark(at(6))
 			k.Add(pattern...)
 		},
 		"a flush failed, and more waits": func(k *kit) {
 			k.Add(key...)
-			targets, _ := k.Queue.keys.take()
+			targets := k.only.groups[exact].take()
 			k.Mark(at(6))
 			k.Add(ids(set, "a", 1, 1)...)
-			k.putBack(&k.Queue.keys, targets, false)
+			k.only.putBack(&k.only.groups[exact], targets)
 		},
 		"many became one": func(k *kit) {
 			k.MaxPending = 10
@@ -98,15 +100,15 @@ func TestPositionIsNeverAhead(t *testing.T) {
 		},
 		"it was refused": func(k *kit) {
 			k.Add(key...)
-			targets, _ := k.Queue.keys.take()
-			k.delay(rules.Key, targets, time.Minute, k.Queue.keys.flying)
-			k.Queue.keys.landed()
+			targets := k.only.groups[exact].take()
+			k.delay(nil, exact, targets, time.Minute, k.only.groups[exact].flying)
+			k.only.groups[exact].landed()
 		},
 		"it was refused, and came back": func(k *kit) {
 			k.Add(key...)
-			targets, _ := k.Queue.keys.take()
-			k.delay(rules.Key, targets, time.Minute, k.Queue.keys.flying)
-			k.Queue.keys.landed()
+			targets := k.only.groups[exact].take()
+			k.delay(nil, exact, targets, time.Minute, k.only.groups[exact].flying)
+			k.only.groups[exact].landed()
 			k.release(true)
 		},
 	} {
@@ -114,21 +116,19 @@ func TestPositionIsNeverAhead(t *testing.T) {
 		k.Mark(at(5))
 		do(k)
 		k.Mark(at(7))
-		if got := k.safe(false); got != at(5) {
+		if got := k.only.safe(false); got != at(5) {
 			t.Errorf("%s: the position is %d", name, got.Position)
 		}
 	}
 	k := q()
 	k.Mark(at(5))
 	k.Add(key...)
-	k.Queue.keys.take()
+	k.only.groups[exact].take()
 	k.Mark(at(7))
-	if k.safe(false) != at(7) || k.safe(true) != at(5) {
+	if k.only.safe(false) != at(7) || k.only.safe(true) != at(5) {
 		t.Error("keys on their way count where Redis takes them, and not where it refuses")
 	}
 }
-
-func first[A, B any](a A, _ B) A { return a }
 
 func TestLostDataIsAGap(t *testing.T) {
 	t.Parallel()
@@ -181,10 +181,10 @@ func TestOlderPositionIsAGap(t *testing.T) {
 	t.Parallel()
 	k := makeQueue(t, livetest.NewRedis(t).URL()).run()
 	k.canary(1)
-	key := positionPrefix + k.Queue.position.id
+	key := positionPrefix + k.id
 	old := k.rdb.Get(t.Context(), key).Val()
 	k.canary(2)
-	for i, value := range []string{old, "", "x", k.Queue.position.id + " x 1", strings.Replace(old, k.Queue.position.id, "other", 1)} {
+	for i, value := range []string{old, "", "x", k.id + " x 1", strings.Replace(old, k.id, "other", 1)} {
 		k.rdb.Set(t.Context(), key, value, 0)
 		k.canary(uint64(3 + i))
 		if got := k.seen.gapsOf(GapRollback); got != i+1 {

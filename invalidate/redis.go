@@ -13,53 +13,82 @@ import (
 	"go.uber.org/zap"
 )
 
-// client makes a client that fails fast and does not retry: the queue has all that it needs to try again, for ever.
-func (q *Queue) client(o *redis.Options) *redis.Client {
+// configured gives options for a client that fails fast and does not retry: the queue has all that it needs to try
+// again, for ever.
+func configured(o *redis.UniversalOptions, name string, timeout time.Duration) *redis.UniversalOptions {
 	c := *o
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = q.Timeout, q.Timeout, q.Timeout
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = timeout, timeout, timeout
 	c.ContextTimeoutEnabled = true
 	c.MaxRetries = -1
 	c.DialerRetries = 1
-	// Two are ever in use. But once as many dials as this have failed, the pool dials just once a second, which would
+	c.ConnMaxIdleTime = -1
+	c.PipelinePoolSize = -1 // one pool, of which every connection is looked at
+	c.DisableIdentity = true
+	c.ClientName = name
+	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &c
+}
+
+// options gives those for one server.
+func (q *Queue) options(addr string) *redis.Options {
+	o := configured(q.redis, "pgevict", q.Timeout).Simple()
+	o.Addr = addr
+	return o
+}
+
+func (s *shard) client() *redis.Client {
+	c := configured(s.redis, "pgevict", s.Timeout)
+	// Few are ever in use. But once as many dials as this have failed, the pool dials just once a second, which would
 	// make us late when Redis is back.
 	c.PoolSize = 1000
-	c.ConnMaxIdleTime = -1
-	c.DisableIdentity = true
-	c.ClientName = "pgevict"
-	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	c.OnConnect = q.onConnect
-	return redis.NewClient(&c)
+	c.OnConnect = s.onConnect
+	if c.MasterName != "" {
+		return redis.NewFailoverClient(c.Failover())
+	}
+	o := c.Simple()
+	if s.addr != "" {
+		o.Addr = s.addr
+	}
+	return redis.NewClient(o)
 }
 
 // onConnect looks whether it is still the same Redis process that answers. One that has restarted, or another that took
 // its place, may lack what the first acknowledged.
-func (q *Queue) onConnect(ctx context.Context, conn *redis.Conn) error {
-	info, err := conn.Info(ctx, "server").Result()
+func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
+	info, err := conn.Info(ctx).Result()
 	if err != nil && !redis.IsPermissionError(err) {
 		return fmt.Errorf("INFO: %w", err)
 	}
-	if mode := infoField(info, "redis_mode"); mode != "" && mode != "standalone" {
-		return fmt.Errorf("it is a Redis of the mode %q, and this version of pgevict supports a single server alone", mode)
+	if infoField(info, "redis_mode") == "sentinel" {
+		return nil // the client asks them who is the master
+	}
+	if s.addr == "" && infoField(info, "cluster_enabled") == "1" {
+		if s.redis.DB != 0 {
+			return errors.New("it is a Cluster, which has database 0 alone, and REDIS_URL names another")
+		}
+		s.inCluster.Store(true)
+		s.lookUp()
+		return errCluster
 	}
 	run := infoField(info, "run_id")
-	q.mu.Lock()
-	before := q.run
-	q.run = run
+	s.mu.Lock()
+	before := s.run
+	s.run = run
 	if run == "" {
-		q.run = "unknown"
+		s.run = "unknown"
 	}
-	q.mu.Unlock()
+	s.mu.Unlock()
 	if before != "" && (run == "" || run != before) {
-		q.Log.Warn("another Redis process answers, or one that cannot be told from another, so deletes may be lost",
-			zap.Bool("info_allowed", err == nil))
-		q.Gap(GapRestart)
+		s.Log.Warn("another Redis process answers, or one that cannot be told from another, so deletes may be lost",
+			zap.String("address", s.addr), zap.Bool("info_allowed", err == nil))
+		s.Gap(GapRestart)
 	}
 	return nil
 }
 
 // ping finds out whether Redis answers, before there is anything to tell it.
-func (q *Queue) ping(ctx context.Context) error {
-	return q.unlink(ctx, nil, func(pipe redis.Pipeliner) { pipe.Ping(ctx) })
+func (s *shard) ping(ctx context.Context) error {
+	return s.send(ctx, nil, func(pipe redis.Pipeliner) { pipe.Ping(ctx) })
 }
 
 func infoField(info, name string) string {
@@ -71,37 +100,39 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// answered takes note that Redis answers.
-func (q *Queue) answered() {
-	q.mu.Lock()
-	before := q.stats.Connected
-	q.stats.Connected = true
+// answered takes note that the server answers.
+func (s *shard) answered() {
+	s.mu.Lock()
+	before := s.answers
+	s.answers = true
 	if !before {
-		clear(q.said)
+		clear(s.said)
 	}
-	q.mu.Unlock()
+	all := s.connected()
+	s.mu.Unlock()
 	if !before {
-		q.Observer.Connected(true)
-		q.Log.Info("Redis answers")
+		s.Observer.Connected(all)
+		s.Log.Info("Redis answers", zap.String("address", s.addr))
 	}
 }
 
 // failed takes note of an error. One that lasts is logged once a minute, not at each attempt.
-func (q *Queue) failed(err error) {
+func (s *shard) failed(err error) {
 	kind := errorKind(err)
-	connected := isReply(err) && kind != "loading" && kind != "noauth" // of which the end is worth a word in the log
-	q.mu.Lock()
-	q.stats.Connected = connected
-	last, said := q.said[kind]
-	news := !said || time.Since(last) > time.Minute
+	answers := isReply(err) && kind != "loading" && kind != "noauth" // of which the end is worth a word in the log
+	s.mu.Lock()
+	s.answers = answers
+	all := s.connected()
+	last, said := s.said[kind]
+	news := !s.gone && (!said || time.Since(last) > time.Minute)
 	if news {
-		q.said[kind] = time.Now()
+		s.said[kind] = time.Now()
 	}
-	q.mu.Unlock()
-	q.Observer.Failed(kind)
-	q.Observer.Connected(connected)
+	s.mu.Unlock()
+	s.Observer.Failed(kind)
+	s.Observer.Connected(all)
 	if news { // without the lock: a log that nobody reads would hold up Add
-		q.Log.Warn("Redis did not do it, will try again", zap.String("kind", kind), zap.Error(err))
+		s.Log.Warn("Redis did not do it, will try again", zap.String("address", s.addr), zap.String("kind", kind), zap.Error(err))
 	}
 }
 
@@ -114,6 +145,8 @@ func isReply(err error) bool {
 // errorKind names an error in a word fit for a metric.
 func errorKind(err error) string {
 	var network net.Error
+	_, moved := redis.IsMovedError(err)
+	_, ask := redis.IsAskError(err)
 	switch {
 	case redis.IsLoadingError(err):
 		return "loading"
@@ -125,6 +158,12 @@ func errorKind(err error) string {
 		return "noauth"
 	case redis.IsPermissionError(err):
 		return "noperm"
+	case redis.IsClusterDownError(err), redis.IsMasterDownError(err):
+		return "clusterdown"
+	case moved, ask, redis.IsTryAgainError(err):
+		return "moved"
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return "wrongtype"
 	case isReply(err):
 		return "other"
 	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):

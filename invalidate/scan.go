@@ -3,6 +3,7 @@ package invalidate
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,82 +17,126 @@ import (
 // scanCount is how many keys one SCAN looks at.
 const scanCount = 1000
 
-// walkAgainAfter is how long a pattern waits of which Redis does not allow a key to be deleted.
+// walkAgainAfter is how long a pattern waits of which Redis does not allow a key to be deleted, or of which keys were
+// moving from one master to another.
 const walkAgainAfter = 5 * time.Second
 
-// pass deletes what the patterns that wait match, all of them in one walk over the keyspace. The walk rests after each
-// step for as long as the step took, so that it takes at most half of the server's time.
-func (q *Queue) pass(ctx context.Context) error {
-	q.mu.Lock()
-	targets, sweep := q.patterns.take()
-	covered := q.covered
-	q.covered = nil // a target that comes from now on may be behind the walk
-	q.mu.Unlock()
-	if len(targets) == 0 {
-		return nil
+// pass deletes what the patterns that wait match, all of them in one walk over the server's keys. The walk rests after
+// each step for as long as the step took, so that it takes at most half of the server's time.
+func (s *shard) pass(ctx context.Context) error {
+	w := &s.groups[patterns]
+	s.mu.Lock()
+	targets, at := w.take(), s.slotsAt
+	covered := s.covered
+	s.covered = nil // a target that comes from now on may be behind the walk
+	s.mu.Unlock()
+	var refused map[rules.Target]time.Duration
+	settled := true
+	var err error
+	if len(targets) > 0 {
+		refused, settled, err = s.walk(ctx, newWalk(s, targets), at)
 	}
-	refused, err := q.walk(ctx, newMatcher(targets))
 	if err != nil {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.cover(covered)
-		q.putBack(&q.patterns, targets, sweep)
+		s.undone(patterns, targets)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for t := range covered {
+			s.cover(t)
+		}
+		s.slotsAt = at
 		return err
 	}
-	for t := range refused {
-		refused[t] = targets[t]
-		delete(targets, t)
+	if !settled { // a key may have been moved behind the walk of another shard, or of this one
+		refused = maps.Clone(targets)
 	}
-	q.applied(targets, sweep)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.delay(rules.Pattern, refused, walkAgainAfter, q.patterns.flying)
-	q.patterns.landed()
-	q.delay(rules.Pattern, targets, q.AgainAfter, since{})
+	s.done(patterns, targets, refused, walkAgainAfter)
 	return nil
 }
 
+// walk is one pass over the keys of a server.
+type walk struct {
+	*shard
+	keys, tags *matcher // nil: there are no such patterns
+	match      string   // for Redis, what all of them begin with
+	refused    map[rules.Target]time.Duration
+	refusal    error
+	matched    int
+}
+
+func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
+	w := &walk{shard: s, refused: map[rules.Target]time.Duration{}}
+	keys, tags := map[rules.Target]time.Duration{}, map[rules.Target]time.Duration{}
+	var beginnings []string
+	for t := range targets {
+		if t.Kind == rules.TagPattern {
+			tags[t] = 0
+		} else {
+			keys[t] = 0
+		}
+	}
+	if len(keys) > 0 {
+		w.keys = newMatcher(keys)
+		beginnings = append(beginnings, w.keys.common)
+		if s.Read != nil {
+			beginnings = append(beginnings, leasePrefix)
+		}
+	}
+	if len(tags) > 0 {
+		w.tags = newMatcher(tags)
+		beginnings = append(beginnings, w.tags.common, movedPrefix)
+	}
+	common := beginnings[0]
+	for _, b := range beginnings {
+		common = commonBeginning(common, b)
+	}
+	w.match = escape(common) + "*"
+	return w
+}
+
 // walk deletes what the patterns match, and gives those of which Redis does not allow a key to be deleted. After an
-// error all are to be tried again.
-func (q *Queue) walk(ctx context.Context, m *matcher) (refused map[rules.Target]time.Duration, err error) {
-	refused = map[rules.Target]time.Duration{}
-	match := escape(m.common) + "*"
-	matched := 0
-	var refusal error
+// error all are to be tried again, and so they are if in a Cluster the slots did not stay what they were at a time.
+func (s *shard) walk(ctx context.Context, w *walk, at slotSet) (refused map[rules.Target]time.Duration, settled bool, err error) {
+	settled = true
+	look := func() error {
+		if !s.inCluster.Load() || !settled {
+			return nil
+		}
+		settled, err = s.settled(ctx, at)
+		if err == nil && !settled {
+			s.lookUp()
+		}
+		return err
+	}
+	if err := look(); err != nil {
+		return nil, false, err
+	}
 	for cursor := uint64(0); ; {
 		began := time.Now()
-		keys, next, err := q.rdb.Scan(ctx, cursor, match, scanCount).Result()
+		keys, next, err := s.rdb.Scan(ctx, cursor, w.match, scanCount).Result()
 		if err != nil {
-			return nil, fmt.Errorf("SCAN: %w", err)
+			return nil, false, fmt.Errorf("SCAN: %w", err)
 		}
-		commands := m.commands(keys)
-		if err := q.unlink(ctx, commands, func(redis.Pipeliner) {}); err != nil {
-			return nil, err
-		}
-		for _, c := range commands {
-			matched += len(c.args) - 1
-			switch err := c.refusal(); {
-			case redis.IsPermissionError(err): // it says nothing about other keys
-				refused[c.targets[0]], refusal = 0, err
-			case err != nil:
-				return nil, err
-			}
+		if err := w.step(ctx, keys); err != nil {
+			return nil, false, err
 		}
 		if cursor = next; cursor == 0 {
 			break
 		}
 		if err := rest(ctx, time.Since(began)); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	q.answered()
-	if refusal != nil {
-		q.failed(refusal)
+	if err := look(); err != nil {
+		return nil, false, err
 	}
-	if q.DryRun {
-		q.Log.Info("dry run: walked the keyspace", zap.Int("matched", matched))
+	s.answered()
+	if w.refusal != nil {
+		s.failed(w.refusal)
 	}
-	return refused, nil
+	if s.DryRun {
+		s.Log.Info("dry run: walked the keyspace", zap.String("address", s.addr), zap.Int("matched", w.matched))
+	}
+	return w.refused, settled, nil
 }
 
 func rest(ctx context.Context, d time.Duration) error {
@@ -105,107 +150,79 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// matcher finds the patterns that match a key. Most keys are told apart by the patterns' literal beginnings, which are
-// looked up by length, so a hundred patterns cost little more than one.
-type matcher struct {
-	common  string // what all patterns begin with
-	lengths []int  // of the beginnings, each once
-	globs   map[string][]glob
-}
-
-// glob is a pattern behind its literal beginning: texts in order, with anything between them.
-type glob struct {
-	pattern rules.Target
-	texts   []string // after the first wildcard, at least one; the last is the end of the key
-}
-
-func newMatcher(targets map[rules.Target]time.Duration) *matcher {
-	m := &matcher{globs: map[string][]glob{}}
-	first := true
-	for t := range targets {
-		texts := split(t.Key)
-		begin := texts[0]
-		if !slices.Contains(m.lengths, len(begin)) {
-			m.lengths = append(m.lengths, len(begin))
-		}
-		m.globs[begin] = append(m.globs[begin], glob{t, texts[1:]})
-		if first {
-			m.common, first = begin, false
-		}
-		for !strings.HasPrefix(begin, m.common) {
-			m.common = m.common[:len(m.common)-1]
-		}
-	}
-	return m
-}
-
-// commands deletes those of the keys that a pattern matches.
-func (m *matcher) commands(keys []string) []command {
-	stale := map[rules.Target][]string{}
+// step deletes those of some keys that a pattern matches.
+func (w *walk) step(ctx context.Context, keys []string) error {
+	var sets []tag
+	stale := map[bin][]string{}
 	for _, key := range keys {
-		if pattern, ok := m.match(key); ok && !strings.HasPrefix(key, positionPrefix) {
-			stale[pattern] = append(stale[pattern], key)
+		if strings.HasPrefix(key, positionPrefix) {
+			continue
+		}
+		if w.tags != nil {
+			set := key
+			if of, ok := w.besideWhat(movedPrefix, key); ok {
+				set = of
+			}
+			if pattern, ok := w.tags.match(set); ok {
+				sets = append(sets, tag{key: set, target: pattern})
+			}
+		}
+		if w.keys != nil {
+			if of, ok := w.besideWhat(leasePrefix, key); ok && w.Read != nil {
+				key = of
+			}
+			if pattern, ok := w.keys.match(key); ok {
+				b := bin{wide: pattern}
+				if w.inCluster.Load() {
+					b.slot = slotOf(key)
+				}
+				stale[b] = append(stale[b], key)
+			}
 		}
 	}
 	var commands []command
-	for pattern, keys := range stale {
+	for b, keys := range stale {
+		w.matched += len(keys)
 		for part := range slices.Chunk(keys, keysPerCommand) {
-			c := command{rule: pattern.Rule(), args: make([]any, 1, 1+len(part)), targets: []rules.Target{pattern}}
+			c := command{rule: b.wide.Rule(), args: make([]any, 1, 1+len(part)), targets: []rules.Target{b.wide}}
 			for i := range part {
 				c.args = append(c.args, &part[i])
 			}
 			commands = append(commands, c)
 		}
 	}
-	return commands
-}
-
-// match gives a pattern that matches the key.
-func (m *matcher) match(key string) (pattern rules.Target, ok bool) {
-	for _, n := range m.lengths {
-		if n > len(key) {
-			continue
-		}
-		for _, g := range m.globs[key[:n]] {
-			if g.match(key[n:]) {
-				return g.pattern, true
-			}
+	if err := w.send(ctx, commands, func(redis.Pipeliner) {}); err != nil {
+		return err
+	}
+	for i := range commands {
+		if err := w.refusedBy(ctx, &commands[i]); err != nil {
+			return err
 		}
 	}
-	return rules.Target{}, false
-}
-
-func (g glob) match(s string) bool {
-	last := len(g.texts) - 1
-	for _, text := range g.texts[:last] {
-		i := strings.Index(s, text)
-		if i < 0 {
-			return false
+	w.matched += len(sets)
+	for t, err := range w.forget(ctx, sets) {
+		if !redis.IsPermissionError(err) {
+			return err
 		}
-		s = s[i+len(text):]
+		w.refused[t], w.refusal = 0, err
 	}
-	return strings.HasSuffix(s, g.texts[last])
+	return nil
 }
 
-// split cuts a pattern at its wildcards, and makes the texts between plain. A pattern has at least one.
-func split(pattern string) []string {
-	texts := []string{""}
-	for i := 0; i < len(pattern); i++ {
-		last := &texts[len(texts)-1]
-		switch {
-		case pattern[i] == '*':
-			texts = append(texts, "")
-		case pattern[i] == '\\' && i+1 < len(pattern):
-			i++
-			*last += pattern[i : i+1]
-		default:
-			*last += pattern[i : i+1]
+// refusedBy looks at what became of a command. That one key must not be deleted says nothing about other keys; and a key
+// that is another server's by now is deleted there.
+func (w *walk) refusedBy(ctx context.Context, c *command) error {
+	err := c.refusal()
+	if redirected(err) {
+		var ops []op
+		for _, key := range c.keys() {
+			ops = append(ops, w.deletionOf(ctx, key, c.targets[0])...)
 		}
+		err = w.doAll(ctx, ops, c.rule)
 	}
-	return texts
-}
-
-// escape makes text literal in a glob of Redis.
-func escape(text string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(text)
+	if redis.IsPermissionError(err) {
+		w.refused[c.targets[0]], w.refusal = 0, err
+		return nil
+	}
+	return err
 }

@@ -15,7 +15,7 @@ import (
 func (k *kit) walking() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.patterns.aloft > 0
+	return k.only.groups[patterns].aloft > 0
 }
 
 func TestOneWalkServesAllPatterns(t *testing.T) {

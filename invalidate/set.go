@@ -1,7 +1,6 @@
 package invalidate
 
 import (
-	"maps"
 	"time"
 
 	"pgevict/rules"
@@ -9,16 +8,17 @@ import (
 
 // What stands in this file is called with the queue's lock held.
 
-// waiting is the targets of one kind that wait, and those on their way.
+// waiting is the targets of one group that wait, and those on their way.
 type waiting struct {
 	// pending holds when each was added, as time since the queue's epoch; 0: it waits for its second delete.
-	pending map[rules.Target]time.Duration
-	since   since         // of pending
-	flying  since         // of those on their way
-	aloft   int           // how many are on their way
-	sweep   bool          // pending holds a sweep
-	room    int           // for how many pending is made
-	wake    chan struct{} // holds one
+	pending  map[rules.Target]time.Duration
+	since    since         // of pending
+	flying   since         // of those on their way
+	aloft    int           // how many are on their way
+	sweep    bool          // pending holds a sweep
+	sweeping bool          // those on their way do
+	room     int           // for how many pending is made
+	wake     chan struct{} // holds one
 }
 
 // mostRoom bounds how much memory an empty set keeps after a large one.
@@ -36,28 +36,23 @@ func (s *since) add(m Mark) {
 	}
 }
 
-func (q *Queue) waiting(k rules.Kind) *waiting {
-	if k == rules.Pattern {
-		return &q.patterns
-	}
-	return &q.keys
-}
-
 func (q *Queue) addAll(targets []rules.Target) {
 	now := max(time.Since(q.epoch), 1)
 	for _, t := range targets {
-		q.add(t, now)
+		q.route(t, now, q.mark)
 	}
 }
 
-func (q *Queue) add(t rules.Target, added time.Duration) {
-	if len(q.covered) > 0 && q.covered[t.Widen()] {
-		t = t.Widen() // which may wait for its second delete alone, and now waits for its first
-	}
-	w := q.waiting(t.Kind)
-	w.add(t, added)
-	if !w.since.any {
-		w.since.add(q.mark) // no later mark is before it
+// route puts a target into the set of the shard where it is to be applied: a pattern as a rule into all of them.
+func (q *Queue) route(t rules.Target, added time.Duration, m Mark) {
+	if q.owner == nil {
+		q.shards[0].add(t, added, m)
+	} else if s := q.shardOf(t); s != nil {
+		s.add(t, added, m)
+	} else {
+		for _, s := range q.shards {
+			s.add(t, added, m)
+		}
 	}
 	q.bound()
 }
@@ -105,52 +100,59 @@ func (w *waiting) signal() {
 	}
 }
 
-// take empties what waits; until landed or putBack says how it went, it is on its way.
-func (w *waiting) take() (targets map[rules.Target]time.Duration, sweep bool) {
-	targets, sweep = w.pending, w.sweep
-	w.flying, w.aloft = w.since, len(targets)
+// take empties what waits; until it has landed or is put back, it is on its way.
+func (w *waiting) take() (targets map[rules.Target]time.Duration) {
+	targets = w.pending
+	w.flying, w.aloft, w.sweeping = w.since, len(targets), w.sweep
 	w.pending, w.since, w.sweep = nil, since{}, false
 	w.room = min(len(targets), mostRoom) // the next is as a rule about as large
-	return targets, sweep
+	return targets
 }
 
-func (w *waiting) landed() { w.flying, w.aloft = since{}, 0 }
-
-// putBack returns targets that were not applied to the set.
-func (q *Queue) putBack(w *waiting, targets map[rules.Target]time.Duration, sweep bool) {
-	if len(targets) > 0 {
-		w.since.add(w.flying.mark)
-	}
-	w.merge(targets)
-	w.sweep = w.sweep || sweep
-	w.landed()
-	q.bound()
-}
+func (w *waiting) landed() { w.flying, w.aloft, w.sweeping = since{}, 0, false }
 
 // bound keeps the set within its size: while it is too large, all the targets of the template that has the most become
 // one pattern, and until that is on its way, so do those that come.
 func (q *Queue) bound() {
-	for len(q.keys.pending)+len(q.patterns.pending) > q.MaxPending {
-		w := &q.keys
-		if len(q.patterns.pending) > len(q.keys.pending) {
-			w = &q.patterns
+	for {
+		total := 0
+		shard, most := q.shards[0], &q.shards[0].groups[0]
+		for _, s := range q.shards {
+			for i := range s.groups {
+				w := &s.groups[i]
+				total += len(w.pending)
+				if len(w.pending) > len(most.pending) {
+					shard, most = s, w
+				}
+			}
 		}
-		wide, oldest, ok := q.collapse(w.pending)
+		if total <= q.MaxPending {
+			return
+		}
+		wide, oldest, ok := q.collapse(most.pending)
 		if !ok {
 			return
 		}
-		q.patterns.add(wide, oldest)
-		q.patterns.since.add(w.since.mark)
-		q.cover(map[rules.Target]bool{wide: true})
+		// Whatever became one of them is of this shard, so this shard's suffices.
+		at := shard.slotsAt
+		shard.add(wide, oldest, most.since.mark)
+		if shard.groupOf(wide) == patterns {
+			shard.cover(wide)
+			if most == &shard.groups[patterns] {
+				shard.slotsAt = at
+			}
+		}
 	}
 }
 
-// cover says which patterns wait for whatever is narrower.
-func (q *Queue) cover(patterns map[rules.Target]bool) {
-	if q.covered == nil {
-		q.covered = map[rules.Target]bool{}
+// cover says that a pattern waits for whatever is narrower.
+func (s *shard) cover(patterns ...rules.Target) {
+	if s.covered == nil {
+		s.covered = map[rules.Target]bool{}
 	}
-	maps.Copy(q.covered, patterns)
+	for _, t := range patterns {
+		s.covered[t] = true
+	}
 }
 
 // collapse removes from a group all the targets of the template that has the most, and gives the one that covers them,

@@ -48,11 +48,14 @@ func (t Target) Field() string {
 // Refresh says how to read the key anew, with the texts of the query's parameters in their order. It is nil where the
 // target is to be deleted.
 func (t Target) Refresh() (r *Refresh, args []string) {
-	if t.Kind != Key || t.more == "" {
+	if !t.Refreshed() {
 		return nil, nil
 	}
 	return t.from.refresh, decode(t.more)
 }
+
+// Refreshed reports whether the target is a key to be read anew rather than deleted.
+func (t Target) Refreshed() bool { return t.Kind == Key && t.more != "" }
 
 // Widen gives the target of the same template of which nothing is known: it covers t. Widening that again gives itself.
 func (t Target) Widen() Target { return t.from.wide }

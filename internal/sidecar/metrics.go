@@ -16,11 +16,12 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 
-	changes, found, evicted, widened, gaps, unreadable, redisErrors *prometheus.CounterVec
-	sweeps                                                          prometheus.Counter
-	apply, roundTrip                                                prometheus.Histogram
-	connected                                                       *prometheus.GaugeVec
-	queueUsage                                                      prometheus.Gauge
+	changes, found, evicted, refreshed, unread, widened, gaps, unreadable, redisErrors *prometheus.CounterVec
+
+	sweeps           prometheus.Counter
+	apply, roundTrip prometheus.Histogram
+	connected        *prometheus.GaugeVec
+	queueUsage       prometheus.Gauge
 
 	// Looking a counter up by its labels costs more than matching a change, so the listener's goroutine remembers them.
 	changeCounters counters[changeLabels]
@@ -66,7 +67,9 @@ func newMetrics() *metrics {
 	}
 	m.changes = counter("pgevict_changes_total", "Changes of tables in the rules that Postgres told of.", "table", "op", "source")
 	m.found = counter("pgevict_targets_total", "Targets that the rules gave for changes.", "rule", "kind")
-	m.evicted = counter("pgevict_evicted_total", "Keys that were in Redis and are gone.", "rule")
+	m.evicted = counter("pgevict_evicted_total", "Keys, and fields of hashes, that were in Redis and are gone.", "rule")
+	m.refreshed = counter("pgevict_refreshed_total", "Keys that were read anew from Postgres and set.", "rule")
+	m.unread = counter("pgevict_refresh_errors_total", "Keys that were deleted because their refresh could not read Postgres.", "rule")
 	m.widened = counter("pgevict_widened_total",
 		"Targets wider than their template: column (missing or uncertain), old (values before an update unknown), rows (which rows unknown), truncate, pending (too many waited).",
 		"rule", "reason")
@@ -158,6 +161,12 @@ func (o queueObserver) Canary(d time.Duration)  { o.roundTrip.Observe(d.Seconds(
 func (o queueObserver) Failed(kind string)      { o.redisErrors.WithLabelValues(kind).Inc() }
 func (o queueObserver) Swept()                  { o.sweeps.Inc() }
 func (o queueObserver) Connected(up bool)       { o.setConnected("redis", up) }
+func (o queueObserver) Refreshed(rule string, keys int) {
+	o.refreshed.WithLabelValues(rule).Add(float64(keys))
+}
+func (o queueObserver) RefreshFailed(rule string, keys int) {
+	o.unread.WithLabelValues(rule).Add(float64(keys))
+}
 func (o queueObserver) Widened(rule string, targets int) {
 	o.widened.WithLabelValues(rule, "pending").Add(float64(targets))
 }

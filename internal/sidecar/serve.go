@@ -38,7 +38,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	m := newMetrics()
 	p := &pipeline{rules: set, gap: config.Gap, metrics: m, log: log}
-	p.queue = invalidate.New(redisOptions.Simple(), invalidate.Options{
+	p.queue = invalidate.New(redisOptions, invalidate.Options{
 		MaxPending: config.MaxPending,
 		AgainAfter: config.AgainAfter,
 		Timeout:    min(config.Heartbeat, 5*time.Second), // it delays a stop, too

@@ -1,0 +1,283 @@
+package invalidate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"pgevict/rules"
+)
+
+// errCluster ends the talk to a server that was taken for a single one.
+var errCluster = errors.New("it is a Cluster")
+
+// lookAgain is how often the masters of a Cluster are looked up though nothing seems to be wrong.
+const lookAgain = 30 * time.Second
+
+// topology is who serves which slot.
+type topology struct {
+	masters map[string]*slotSet // by address
+	era     uint64              // the epoch of the Cluster's configuration
+}
+
+// lookUp asks for the masters of a Cluster to be looked up.
+func (q *Queue) lookUp() {
+	if !q.inCluster.Load() {
+		return
+	}
+	select {
+	case q.reload <- struct{}{}:
+	default: // that has been asked for
+	}
+}
+
+// follow keeps to the masters of a Cluster, if it is one, until the context is done.
+func (q *Queue) follow(ctx context.Context) {
+	known := slices.Clone(q.redis.Addrs) // where to ask
+	for said := (time.Time{}); ; {
+		timer := time.NewTimer(lookAgain)
+		select {
+		case <-ctx.Done():
+		case <-q.reload:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+		if !q.inCluster.Load() {
+			continue
+		}
+		t, err := q.discover(ctx, known)
+		if err == nil {
+			q.reshape(t)
+			// Replicas, and masters that are gone, may be all that is left to ask one day.
+			known = slices.Compact(slices.Sorted(slices.Values(slices.Concat(known, slices.Collect(maps.Keys(t.masters))))))
+		} else if time.Since(said) > time.Minute {
+			said = time.Now()
+			q.Log.Warn("cannot look up the masters of the Cluster, will try again", zap.Error(err))
+		}
+		select { // many shards may ask for it at once
+		case <-ctx.Done():
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// discover asks servers, in a random order, until one answers that does not know less than is known already.
+func (q *Queue) discover(ctx context.Context, known []string) (topology, error) {
+	known = slices.Clone(known)
+	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+	q.mu.Lock()
+	era := q.era
+	q.mu.Unlock()
+	var errs []error
+	for _, addr := range known {
+		t, err := q.ask(ctx, addr)
+		if err == nil && t.era < era {
+			err = errors.New("what it knows of the Cluster is old")
+		}
+		if err == nil {
+			return t, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	}
+	return topology{}, errors.Join(errs...)
+}
+
+func (q *Queue) ask(ctx context.Context, addr string) (topology, error) {
+	rdb := redis.NewClient(q.options(addr))
+	defer func() { _ = rdb.Close() }() // what there is to know has been said
+	pipe := rdb.Pipeline()
+	served, info := pipe.ClusterSlots(ctx), pipe.ClusterInfo(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return topology{}, err
+	}
+	t := topology{masters: map[string]*slotSet{}}
+	t.era, _ = strconv.ParseUint(infoField(info.Val(), "cluster_current_epoch"), 10, 64)
+	for _, r := range served.Val() {
+		if len(r.Nodes) == 0 {
+			continue
+		}
+		master := r.Nodes[0].Addr
+		if host, port, err := net.SplitHostPort(master); err == nil && (host == "" || host == "?") { // where we have asked
+			asked, _, _ := net.SplitHostPort(addr)
+			master = net.JoinHostPort(asked, port)
+		}
+		if t.masters[master] == nil {
+			t.masters[master] = &slotSet{}
+		}
+		for slot := r.Start; slot <= r.End && slot < slots; slot++ {
+			t.masters[master].add(slot)
+		}
+	}
+	if len(t.masters) == 0 {
+		return topology{}, errors.New("no server serves any slot")
+	}
+	return t, nil
+}
+
+// reshape makes a shard for each new master, and has those of servers that are masters no more give what waits for them
+// to the others. A new master may be a replica that never heard of the last deletes, so it is a gap.
+func (q *Queue) reshape(t topology) {
+	q.mu.Lock()
+	first, canary := q.owner == nil, q.lastCanary()
+	before := map[string]*shard{}
+	for _, s := range q.shards {
+		before[s.addr] = s
+	}
+	q.era = t.era
+	q.owner = new([slots]*shard)
+	q.shards = nil
+	var came, went []*shard
+	for _, addr := range slices.Sorted(maps.Keys(t.masters)) {
+		s := before[addr]
+		if s == nil {
+			s = q.newShard(addr)
+			s.markDue, s.canary = !q.mark.Sent.IsZero(), canary
+			came = append(came, s)
+		}
+		delete(before, addr)
+		s.slots = *t.masters[addr]
+		for slot := range slots {
+			if s.slots.has(slot) {
+				q.owner[slot] = s
+			}
+		}
+		q.shards = append(q.shards, s)
+	}
+	for _, s := range before {
+		went = append(went, s)
+		q.leave(s)
+	}
+	for _, d := range q.delayed {
+		if d.group == patterns { // of which the keys may be elsewhere now
+			d.shard = nil
+		}
+	}
+	for _, s := range came {
+		q.adopt(s, went)
+		s.groups[exact].signal()
+		if q.start != nil {
+			q.start(s)
+		}
+	}
+	q.mu.Unlock()
+	for _, s := range went {
+		_ = s.rdb.Close() // what is on its way comes back as an error
+	}
+	if len(came) == 0 {
+		return
+	}
+	q.Log.Info("found the masters of the Cluster", zap.Strings("masters", slices.Sorted(maps.Keys(t.masters))))
+	if !first {
+		q.Log.Warn("a server has become a master, and may not have heard of all deletes")
+		q.Gap(GapRestart)
+	}
+}
+
+// leave has a shard give what waits for it to the others, and end. Called with the lock held.
+func (q *Queue) leave(s *shard) {
+	s.gone = true
+	s.stop()
+	if q.start != nil {
+		q.parting = append(q.parting, s)
+	}
+	for g := range s.groups {
+		w := &s.groups[g]
+		if w.sweep {
+			for _, other := range q.shards {
+				other.groups[g].sweep = true
+				other.groups[g].signal()
+			}
+		}
+		targets, held := w.pending, w.since.mark
+		w.pending, w.since, w.sweep = nil, since{}, false
+		for t, added := range targets {
+			q.route(t, added, held)
+		}
+	}
+}
+
+// shardOf gives the shard where a target is to be applied; nil: all of them. Called with the lock held.
+func (q *Queue) shardOf(t rules.Target) *shard {
+	if t.Kind != rules.Pattern && t.Kind != rules.TagPattern {
+		return q.serving(slotOf(t.Key))
+	}
+	if slot, ok := pinnedSlot(t.Key); ok {
+		return q.serving(slot)
+	}
+	return nil
+}
+
+// serving gives the shard of a slot; of one that nobody serves, any, which will say so. Called with the lock held.
+func (q *Queue) serving(slot int) *shard {
+	if q.owner == nil {
+		return q.shards[0]
+	}
+	if s := q.owner[slot]; s != nil {
+		return s
+	}
+	return q.shards[0]
+}
+
+// learn takes note of where a slot was said to be served.
+func (q *Queue) learn(slot int, addr string) {
+	q.lookUp()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.owner == nil {
+		return
+	}
+	for _, s := range q.shards {
+		if s.addr == addr {
+			q.owner[slot] = s
+		}
+	}
+}
+
+// settled reports whether the server serves the same slots as at some time before, and no key is about to move from or
+// to it.
+func (s *shard) settled(ctx context.Context, at slotSet) (bool, error) {
+	nodes, err := s.rdb.ClusterNodes(ctx).Result()
+	if err != nil {
+		return false, fmt.Errorf("CLUSTER NODES: %w", err)
+	}
+	for line := range strings.Lines(nodes) {
+		fields := strings.Fields(line)
+		if len(fields) < 8 || !strings.Contains(fields[2], "myself") {
+			continue
+		}
+		var now slotSet
+		for _, text := range fields[8:] {
+			if strings.HasPrefix(text, "[") { // a slot that is being moved
+				return false, nil
+			}
+			from, to, _ := strings.Cut(text, "-")
+			begin, err := strconv.Atoi(from)
+			end := begin
+			if err == nil && to != "" {
+				end, err = strconv.Atoi(to)
+			}
+			if err != nil || begin < 0 || end >= slots {
+				return false, fmt.Errorf("CLUSTER NODES: unexpected slots %q", text)
+			}
+			for slot := begin; slot <= end; slot++ {
+				now.add(slot)
+			}
+		}
+		return now == at, nil
+	}
+	return false, errors.New("CLUSTER NODES: the server does not name itself")
+}

@@ -1,0 +1,236 @@
+package invalidate
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	mathrand "math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"pgevict/rules"
+)
+
+// Value is what a refreshed key is to be.
+type Value struct {
+	Text    string
+	Found   bool   // false: there is no such row, so the key is deleted
+	Version uint64 // of the snapshot that was read; one that shows more never has a lower one
+	Err     error  // it could not be read, so the key is deleted
+}
+
+// refreshesPerStep is how many keys are read anew at a time.
+const refreshesPerStep = 256
+
+// A refresh writes only under a lease, which it takes before it reads: a key beside the refreshed one that holds a text
+// and the version of what was written last. Whoever deletes the key deletes the lease too, so a refresh that read before
+// that has lost it. Refreshes share a lease, and of two the one that read less does not write over the other: that is
+// told by the versions. A lease that was evicted, expired or rolled back is one that was lost, and then the key is
+// deleted.
+const (
+	// takeLease gives the lease's text, or nothing where only what is cached is to be refreshed and the key is not.
+	// KEYS: the key, the lease. ARGV: a text for a new lease, its time to live in ms, 1 for only what is cached.
+	takeLease = `
+if ARGV[3] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return false end
+local lease = redis.call('GET', KEYS[2]) or ARGV[1] .. ' 0'
+redis.call('SET', KEYS[2], lease, 'PX', ARGV[2])
+return string.match(lease, '^%S+')`
+
+	// setUnderLease gives 1: set; 0: what is there, or is not any more, is newer; -1: the lease is lost.
+	// KEYS: the key, the lease. ARGV: the lease's text, its time to live in ms, the version, the value, 1 for only what
+	// is cached, the value's time to live in ms or 0 to keep that of the key. Versions are compared as texts, since Lua's
+	// numbers are not exact.
+	setUnderLease = `
+local text, version = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%d+)$')
+if text ~= ARGV[1] then return -1 end
+if #version > #ARGV[3] or #version == #ARGV[3] and version > ARGV[3] then return 0 end
+if ARGV[5] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if ARGV[6] == '0' then
+  redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL')
+else
+  redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[6])
+end
+redis.call('SET', KEYS[2], text .. ' ' .. ARGV[3], 'PX', ARGV[2])
+return 1`
+)
+
+// leaseTTL is how long a refresh may take from its lease to its write.
+const leaseTTL = 2 * time.Minute
+
+// refresh reads the keys that wait anew, and sets or deletes them.
+func (s *shard) refresh(ctx context.Context) error {
+	w := &s.groups[refreshes]
+	s.mu.Lock()
+	targets := w.take()
+	s.mu.Unlock()
+	refused := map[rules.Target]time.Duration{}
+	var refusal error
+	for part := range slices.Chunk(slices.Collect(maps.Keys(targets)), refreshesPerStep) {
+		for t, err := range s.renew(ctx, part) {
+			refused[t], refusal = 0, err
+		}
+	}
+	if refusal != nil && len(refused) == len(targets) {
+		s.undone(refreshes, targets)
+		return refusal
+	}
+	if refusal != nil {
+		s.failed(refusal)
+	}
+	s.done(refreshes, targets, refused, retryAfter)
+	return nil
+}
+
+// renewal is a key on its way to be read anew.
+type renewal struct {
+	rules.Target
+	*rules.Refresh
+	beside string
+	lease  string // its text
+}
+
+func (r renewal) onlyCached() string {
+	if r.OnlyCached {
+		return "1"
+	}
+	return "0"
+}
+
+// ttl is the time to live of the value, in ms: up to a tenth shorter than asked for, so that what was set together does
+// not expire together.
+func (r renewal) ttl() int64 {
+	if r.TTL == 0 {
+		return 0
+	}
+	return max(1, (r.TTL - mathrand.N(r.TTL/10+1)).Milliseconds())
+}
+
+// renew refreshes some keys, and gives those that could be neither set nor deleted.
+func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Target]error {
+	failed := map[rules.Target]error{}
+	var doomed []rules.Target // to be deleted
+	leased := s.takeLeases(ctx, targets, func(t rules.Target, err error) {
+		if isReply(err) { // it takes no writes, but may take deletes
+			doomed = append(doomed, t)
+			s.failed(err)
+		} else {
+			failed[t] = err
+		}
+	})
+	if s.DryRun {
+		return failed
+	}
+	read := make([]rules.Target, len(leased))
+	for i, r := range leased {
+		read[i] = r.Target
+	}
+	var values []Value
+	if len(read) > 0 {
+		values = s.Read(ctx, read)
+	}
+	var writes []op
+	var writing []renewal
+	for i, r := range leased {
+		switch v := values[i]; {
+		case v.Err != nil:
+			s.unread(r.Target.Rule(), v.Err)
+			doomed = append(doomed, r.Target)
+		case !v.Found:
+			doomed = append(doomed, r.Target)
+		default:
+			writing = append(writing, r)
+			writes = append(writes, op{key: r.Key, target: r.Target, cmd: redis.NewCmd(ctx, "eval", setUnderLease, 2, r.Key, r.beside,
+				r.lease, leaseTTL.Milliseconds(), strconv.FormatUint(v.Version, 10), v.Text, r.onlyCached(), r.ttl())})
+		}
+	}
+	s.do(ctx, writes)
+	set := map[string]int{}
+	for i, o := range writes {
+		reply, err := o.cmd.(*redis.Cmd).Int()
+		switch {
+		case err == nil && reply == 1:
+			set[writing[i].Target.Rule()]++
+		case err == nil && reply == 0:
+		default:
+			if err != nil {
+				s.failed(fmt.Errorf("set a key of the rule %q: %w", writing[i].Target.Rule(), err))
+			}
+			doomed = append(doomed, o.target)
+		}
+	}
+	for rule, n := range set {
+		s.Observer.Refreshed(rule, n)
+	}
+	s.doom(ctx, doomed, failed)
+	return failed
+}
+
+// takeLeases gives the keys that are to be read, each with its lease.
+func (s *shard) takeLeases(ctx context.Context, targets []rules.Target, failed func(rules.Target, error)) (leased []renewal) {
+	ops := make([]op, len(targets))
+	all := make([]renewal, len(targets))
+	for i, t := range targets {
+		r := renewal{Target: t, beside: s.beside(leasePrefix, t.Key)}
+		r.Refresh, _ = t.Refresh()
+		all[i] = r
+		if s.DryRun {
+			s.Log.Info("dry run: would refresh", zap.String("rule", t.Rule()), zap.String("key", t.Key))
+			continue
+		}
+		ops[i] = op{key: t.Key, target: t, cmd: redis.NewCmd(ctx, "eval", takeLease, 2, t.Key, r.beside,
+			rand.Text(), leaseTTL.Milliseconds(), r.onlyCached())}
+	}
+	if s.DryRun {
+		return nil
+	}
+	s.do(ctx, ops)
+	for i, o := range ops {
+		lease, err := o.cmd.(*redis.Cmd).Text()
+		switch {
+		case err == nil:
+			all[i].lease = lease
+			leased = append(leased, all[i])
+		case !errors.Is(err, redis.Nil): // which means that it is not cached
+			failed(o.target, fmt.Errorf("take the lease of a key of the rule %q: %w", o.target.Rule(), err))
+		}
+	}
+	return leased
+}
+
+// doom deletes keys that could not be refreshed, or of which the row is gone.
+func (s *shard) doom(ctx context.Context, doomed []rules.Target, failed map[rules.Target]error) {
+	byRule := map[string][]op{}
+	for _, t := range doomed {
+		byRule[t.Rule()] = append(byRule[t.Rule()], s.deletionOf(ctx, t.Key, t)...)
+	}
+	for rule, deletions := range byRule {
+		if s.doAll(ctx, deletions, rule) == nil {
+			continue
+		}
+		for _, o := range deletions {
+			if err := o.cmd.Err(); err != nil {
+				failed[o.target] = fmt.Errorf("delete keys of the rule %q: %w", rule, err)
+			}
+		}
+	}
+}
+
+// unread takes note of a key that could not be read. What lasts is logged once a minute for each rule.
+func (s *shard) unread(rule string, err error) {
+	s.Observer.RefreshFailed(rule, 1)
+	s.mu.Lock()
+	news := time.Since(s.said["refresh "+rule]) > time.Minute
+	if news {
+		s.said["refresh "+rule] = time.Now()
+	}
+	s.mu.Unlock()
+	if news {
+		s.Log.Warn("a refresh could not read Postgres, so the key is deleted", zap.String("rule", rule), zap.Error(err))
+	}
+}

@@ -1,0 +1,152 @@
+package invalidate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"pgevict/rules"
+)
+
+// op is a command for whichever server has a key.
+type op struct {
+	key    string
+	cmd    redis.Cmder
+	target rules.Target // for which it is
+	lease  bool         // the key is a lease, which counts for no rule
+}
+
+const (
+	opsPerPipeline = 1000
+	// In a Cluster a command may be sent elsewhere so many times, and the next time after a while.
+	mostRedirections = 5
+	redirectAfter    = 50 * time.Millisecond
+)
+
+// redirected reports whether an error says that another server has the key, or is about to get it.
+func redirected(err error) bool {
+	return err != nil && errorKind(err) == "moved"
+}
+
+// do has each command executed by the server of its key, and follows those that are redirected. What became of each is
+// in its reply.
+func (q *Queue) do(ctx context.Context, ops []op) {
+	for try := 0; len(ops) > 0; try++ {
+		if try > 1 && rest(ctx, redirectAfter) != nil {
+			return
+		}
+		each(q.byShard(ops), func(s *shard, ops []op) { s.pipe(ctx, s.rdb, ops, false) })
+		asked := map[string][]op{}
+		var again []op
+		for _, o := range ops {
+			err := o.cmd.Err()
+			if !redirected(err) || try == mostRedirections {
+				continue
+			}
+			if addr, ok := redis.IsAskError(err); ok {
+				asked[addr] = append(asked[addr], o)
+				continue
+			}
+			if addr, ok := redis.IsMovedError(err); ok {
+				q.learn(slotOf(o.key), addr)
+			}
+			again = append(again, o)
+		}
+		each(asked, func(addr string, ops []op) {
+			rdb := redis.NewClient(q.options(addr)) // it may have no slot yet, and so no shard
+			defer func() { _ = rdb.Close() }()
+			q.pipe(ctx, rdb, ops, true)
+		})
+		for _, ops := range asked {
+			for _, o := range ops {
+				if redirected(o.cmd.Err()) {
+					again = append(again, o)
+				}
+			}
+		}
+		ops = again
+	}
+}
+
+// deletionOf gives what deletes one key, wherever it is, and what may be about to refresh it.
+func (q *Queue) deletionOf(ctx context.Context, key string, t rules.Target) []op {
+	ops := []op{{key: key, target: t, cmd: redis.NewIntCmd(ctx, q.verb(false), key)}}
+	if q.Read != nil && !q.DryRun {
+		lease := q.beside(leasePrefix, key)
+		ops = append(ops, op{key: lease, target: t, lease: true, cmd: redis.NewIntCmd(ctx, "unlink", lease)})
+	}
+	return ops
+}
+
+// doAll has deletions executed, and counts what is gone for a rule. The error is that of one that failed.
+func (q *Queue) doAll(ctx context.Context, deletions []op, rule string) error {
+	q.do(ctx, deletions)
+	var err error
+	gone := int64(0)
+	for _, o := range deletions {
+		switch cmdErr := o.cmd.Err(); {
+		case cmdErr == nil && !o.lease:
+			gone += o.cmd.(*redis.IntCmd).Val()
+		case cmdErr != nil && !redis.HasErrorPrefix(cmdErr, "WRONGTYPE"):
+			err = fmt.Errorf("delete keys of the rule %q: %w", rule, cmdErr)
+		}
+	}
+	if gone > 0 && !q.DryRun {
+		q.Observer.Evicted(rule, gone)
+	}
+	return err
+}
+
+// each does something with each entry, all at once.
+func each[K comparable](groups map[K][]op, do func(K, []op)) {
+	var all sync.WaitGroup
+	for k, ops := range groups {
+		if len(groups) == 1 {
+			do(k, ops)
+			return
+		}
+		all.Go(func() { do(k, ops) })
+	}
+	all.Wait()
+}
+
+func (q *Queue) byShard(ops []op) map[*shard][]op {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	of := map[*shard][]op{}
+	for _, o := range ops {
+		s := q.serving(slotOf(o.key))
+		of[s] = append(of[s], o)
+	}
+	return of
+}
+
+// pipe sends commands to one server, in pipelines of bounded size; asking says that it was named for keys that are about
+// to be its own.
+func (q *Queue) pipe(ctx context.Context, rdb *redis.Client, ops []op, asking bool) {
+	for len(ops) > 0 {
+		part := ops[:min(len(ops), opsPerPipeline)]
+		ops = ops[len(part):]
+		pipe := rdb.Pipeline()
+		for _, o := range part {
+			o.cmd.SetErr(nil)
+			if asking {
+				pipe.Do(ctx, "asking")
+			}
+			_ = pipe.Process(ctx, o.cmd) // which only puts it into the pipeline
+		}
+		_, err := pipe.Exec(ctx)
+		whole := err != nil
+		for _, o := range part {
+			whole = whole && o.cmd.Err() == nil
+		}
+		for _, o := range part {
+			if whole { // the handshake failed, of which no command knows
+				o.cmd.SetErr(err)
+			}
+		}
+	}
+}

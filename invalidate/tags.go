@@ -1,0 +1,160 @@
+package invalidate
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"pgevict/rules"
+)
+
+// membersPerStep is about how many members of a set one step deals with.
+const membersPerStep = 1000
+
+// tag is a set whose members are keys.
+type tag struct {
+	key    string
+	target rules.Target // for which it goes
+}
+
+// dropTags deletes the sets that wait, with their members.
+func (s *shard) dropTags(ctx context.Context) error {
+	w := &s.groups[tags]
+	s.mu.Lock()
+	targets := w.take()
+	s.mu.Unlock()
+	sets := make([]tag, 0, len(targets))
+	for t := range targets {
+		sets = append(sets, tag{t.Key, t})
+	}
+	refused := map[rules.Target]time.Duration{}
+	var refusal error
+	for t, err := range s.forget(ctx, sets) {
+		refused[t], refusal = targets[t], err
+	}
+	if refusal != nil && len(refused) == len(targets) {
+		s.undone(tags, targets)
+		return refusal
+	}
+	if refusal != nil {
+		s.failed(refusal)
+	}
+	s.done(tags, targets, refused, retryAfter)
+	return nil
+}
+
+// forget deletes sets and their members, a step of each at a time, and gives the targets of those that it could not.
+//
+// A member that the application adds meanwhile must keep its place in the set, so the set is never deleted: a member
+// moves to a set beside it, is deleted as a key, and leaves that set. If this ends halfway, whoever comes next finds in
+// the set beside what has been moved and perhaps not deleted. The empty sets Redis deletes by itself.
+func (q *Queue) forget(ctx context.Context, sets []tag) map[rules.Target]error {
+	failed := map[rules.Target]error{}
+	var reading []*reading
+	for _, t := range sets {
+		beside := q.beside(movedPrefix, t.key)
+		reading = append(reading, newReading(t, t.key, beside), newReading(t, beside, beside))
+	}
+	for len(reading) > 0 && ctx.Err() == nil {
+		reading = q.forgetSome(ctx, reading, failed)
+	}
+	if err := ctx.Err(); err != nil {
+		for _, r := range reading {
+			failed[r.target] = err
+		}
+	}
+	return failed
+}
+
+// reading is a set that is read in steps.
+type reading struct {
+	tag
+	from   string // the set itself, or the one beside it
+	beside string
+	cursor uint64
+}
+
+func newReading(t tag, from, beside string) *reading {
+	return &reading{tag: t, from: from, beside: beside}
+}
+
+// forgetSome takes a step in each set, and gives those that have not been read to the end.
+func (q *Queue) forgetSome(ctx context.Context, sets []*reading, failed map[rules.Target]error) (unread []*reading) {
+	fail := func(r *reading, what string, err error) bool {
+		if err != nil {
+			failed[r.target] = fmt.Errorf("%s of the rule %q: %w", what, r.target.Rule(), err)
+		}
+		return err != nil
+	}
+	scans := make([]op, len(sets))
+	for i, r := range sets {
+		scans[i] = op{key: r.from, cmd: redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)}
+	}
+	q.do(ctx, scans)
+
+	members := make([][]string, len(sets))
+	var moves []op
+	for i, r := range sets {
+		scan := scans[i].cmd.(*redis.ScanCmd)
+		if redis.HasErrorPrefix(scan.Err(), "WRONGTYPE") || fail(r, "read a tag", scan.Err()) {
+			continue // a key of another type has no members
+		}
+		members[i], r.cursor = scan.Val()
+		if q.DryRun {
+			if len(members[i]) > 0 {
+				q.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.from), zap.Strings("keys", members[i]))
+			}
+			members[i] = nil
+		}
+		if r.from != r.beside {
+			for _, m := range members[i] {
+				moves = append(moves, op{key: r.from, target: r.target, cmd: redis.NewBoolCmd(ctx, "smove", r.from, r.beside, m)})
+			}
+		}
+		if r.cursor != 0 {
+			unread = append(unread, r)
+		}
+	}
+	q.do(ctx, moves)
+	for _, o := range moves {
+		if err := o.cmd.Err(); err != nil {
+			failed[o.target] = fmt.Errorf("take from a tag of the rule %q: %w", o.target.Rule(), err)
+		}
+	}
+
+	var leaves []op
+	for i, r := range sets {
+		if failed[r.target] != nil || len(members[i]) == 0 {
+			continue
+		}
+		var deletions []op
+		args := []any{"srem", r.beside}
+		for _, m := range members[i] {
+			args = append(args, m)
+			if !strings.HasPrefix(m, "pgevict:") { // an application has no business with those
+				deletions = append(deletions, q.deletionOf(ctx, m, r.target)...)
+			}
+		}
+		if !fail(r, "delete members of a tag", q.doAll(ctx, deletions, r.target.Rule())) {
+			leaves = append(leaves, op{key: r.beside, target: r.target, cmd: redis.NewIntCmd(ctx, args...)})
+		}
+	}
+	q.do(ctx, leaves)
+	for _, o := range leaves {
+		if err := o.cmd.Err(); err != nil {
+			failed[o.target] = fmt.Errorf("take from a tag of the rule %q: %w", o.target.Rule(), err)
+		}
+	}
+	kept := unread[:0]
+	for _, r := range unread {
+		if failed[r.target] == nil {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
