@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -19,14 +18,12 @@ type RedisCluster struct {
 // StartRedisCluster starts a cluster and waits until all nodes agree and each replica has its master's data. Arguments
 // are those of redis-server for every node, at its later starts too.
 func StartRedisCluster(masters, replicasEach int, args ...string) (*RedisCluster, error) {
-	nodes, err := startAll(masters*(1+replicasEach), append([]string{
+	nodes, err := startAll(masters*(1+replicasEach), replicating(append([]string{
 		"--cluster-enabled", "yes",
 		"--cluster-node-timeout", "1500",
 		"--cluster-require-full-coverage", "no",
 		"--cluster-allow-replica-migration", "no", // who is whose replica shall change only by a failover
-		"--repl-diskless-sync-delay", "0",
-		"--repl-ping-replica-period", "1",
-	}, args...))
+	}, args...)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("start a redis cluster: %w", err)
 	}
@@ -77,14 +74,14 @@ func (c *RedisCluster) unformed(masters int) error {
 			"cluster_slots_ok:" + strconv.Itoa(slotCount),
 			"cluster_known_nodes:" + strconv.Itoa(len(c.Nodes)),
 		} {
-			if err := r.wantLine(line, "CLUSTER", "INFO"); err != nil {
+			if err := r.want(line+"\r\n", "CLUSTER", "INFO"); err != nil {
 				return err
 			}
 		}
 		if i < masters {
 			continue
 		}
-		if err := r.wantLine("master_link_status:up", "INFO", "replication"); err != nil {
+		if err := r.replicates(c.Nodes[i%masters]); err != nil {
 			return err
 		}
 	}
@@ -157,22 +154,16 @@ func parseMembers(text string) (members []member, err error) {
 
 // views asks every node that runs what it knows of all. The answers are there in spite of an error.
 func (c *RedisCluster) views() (map[*Redis][]member, error) {
+	answers, err := askAll(c.Nodes, "CLUSTER", "NODES")
 	views := map[*Redis][]member{}
-	var errs []error
-	for _, r := range c.Nodes {
-		if r.paused.Load() {
-			continue
+	for r, answer := range answers {
+		members, parseErr := parseMembers(answer.Val().(string))
+		if parseErr == nil {
+			views[r] = members
 		}
-		text, err := r.do("CLUSTER", "NODES").Text()
-		if errors.Is(err, syscall.ECONNREFUSED) { // killed
-			continue
-		}
-		if err == nil {
-			views[r], err = parseMembers(text)
-		}
-		errs = append(errs, err)
+		err = errors.Join(err, parseErr)
 	}
-	return views, errors.Join(errs...)
+	return views, err
 }
 
 // disagreement says which of the running nodes does not think yet that owner serves the slots.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,8 +18,8 @@ const (
 	commandTimeout = 5 * time.Second
 )
 
-// startAll starts n servers at the same time, or none.
-func startAll(n int, part []string) ([]*Redis, error) {
+// startAll starts n servers at the same time, or none. All of part are arguments of their later starts too.
+func startAll(n int, part ...string) ([]*Redis, error) {
 	all, errs := make([]*Redis, n), make([]error, n)
 	var starting sync.WaitGroup
 	for i := range n {
@@ -29,6 +30,16 @@ func startAll(n int, part []string) ([]*Redis, error) {
 		return nil, errors.Join(err, closeAll(all))
 	}
 	return all, nil
+}
+
+// replicating returns arguments for servers that replicate, with args behind them.
+func replicating(args ...string) []string {
+	return append([]string{
+		// A transfer without a file is not over when both sides say so: writes reach the replica a second later.
+		"--repl-diskless-sync", "no",
+		"--rdb-del-sync-files", "yes", // or a killed server would start with the data of its last transfer
+		"--repl-ping-replica-period", "1",
+	}, args...)
 }
 
 func closeAll(all []*Redis) error {
@@ -91,14 +102,43 @@ func (r *Redis) do(args ...any) *redis.Cmd {
 	return cmd
 }
 
-// wantLine wants a line in the answer to a command.
-func (r *Redis) wantLine(line string, command ...any) error {
+// askAll sends a command to all that run, which are neither killed nor paused. The answers are there in spite of an error.
+func askAll(all []*Redis, args ...any) (map[*Redis]*redis.Cmd, error) {
+	answers := map[*Redis]*redis.Cmd{}
+	var errs []error
+	for _, r := range all {
+		if r.paused.Load() {
+			continue
+		}
+		answer := r.do(args...)
+		if err := answer.Err(); err == nil {
+			answers[r] = answer
+		} else if !errors.Is(err, syscall.ECONNREFUSED) {
+			errs = append(errs, err)
+		}
+	}
+	return answers, errors.Join(errs...)
+}
+
+// want wants a text in the answer to a command.
+func (r *Redis) want(part string, command ...any) error {
 	text, err := r.do(command...).Text()
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(text, line+"\r\n") {
-		return fmt.Errorf("%s does not say %s", r.Addr, line)
+	if !strings.Contains(text, part) {
+		return fmt.Errorf("%s does not say %s", r.Addr, strings.TrimSpace(part))
 	}
 	return nil
+}
+
+// replicates wants r to be a replica that has the master's data, and will have what is written from now on. The replica
+// calls the link up before the master does, which until then only keeps what it writes.
+func (r *Redis) replicates(master *Redis) error {
+	for _, line := range []string{"role:slave\r\n", "master_port:" + master.port + "\r\n", "master_link_status:up\r\n"} {
+		if err := r.want(line, "INFO", "replication"); err != nil {
+			return err
+		}
+	}
+	return master.want("port="+r.port+",state=online,", "INFO", "replication")
 }

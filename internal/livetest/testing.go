@@ -149,6 +149,17 @@ func NewRedisCluster(tb testing.TB, masters, replicasEach int, args ...string) *
 	return c
 }
 
+// NewSentinelSet starts a master, its replicas and their sentinels for one test.
+func NewSentinelSet(tb testing.TB, replicas, sentinels int, args ...string) *SentinelSet {
+	tb.Helper()
+	s, err := StartSentinelSet(replicas, sentinels, args...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, s.Close)
+	return s
+}
+
 // NewPgBouncer starts a PgBouncer for one test.
 func NewPgBouncer(tb testing.TB, pg *Postgres, poolMode string) *PgBouncer {
 	tb.Helper()
