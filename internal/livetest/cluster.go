@@ -15,8 +15,8 @@ type RedisCluster struct {
 	Nodes []*Redis // at the start the masters, then a replica of each in the same order, then the next one of each
 }
 
-// StartRedisCluster starts a cluster and waits until all nodes agree and each replica has its master's data. Arguments
-// are those of redis-server for every node, at its later starts too.
+// StartRedisCluster starts a cluster and waits until all nodes agree and each replica hears its master. Arguments
+// are those of redis-server for every node, at its later starts too; the package could not talk to nodes with a password.
 func StartRedisCluster(masters, replicasEach int, args ...string) (*RedisCluster, error) {
 	nodes, err := startAll(masters*(1+replicasEach), replicating(append([]string{
 		"--cluster-enabled", "yes",
@@ -176,9 +176,12 @@ func (c *RedisCluster) disagreement(owner *Redis, slots ...slotRange) error {
 		return fmt.Errorf("%s does not run", owner.Addr)
 	}
 	for from, members := range views {
-		i := slices.IndexFunc(members, func(m member) bool { return m.addr == owner.Addr })
+		i := slices.IndexFunc(members, func(m member) bool { return m.addr == owner.Addr && m.master == "-" })
+		if i < 0 {
+			return fmt.Errorf("%s does not say that %s is a master", from.Addr, owner.Addr)
+		}
 		for _, s := range slots {
-			if i < 0 || !members[i].serves(s) {
+			if !members[i].serves(s) {
 				return fmt.Errorf("%s does not say that %s serves slots %d to %d", from.Addr, owner.Addr, s.first, s.last)
 			}
 		}
@@ -223,16 +226,21 @@ func (c *RedisCluster) Failover(replica *Redis, takeover bool) error {
 	if takeover {
 		command = append(command, "TAKEOVER")
 	}
-	slots, err := replica.slotsOfItsMaster()
+	master, err := c.masterOf(replica)
 	if err != nil {
 		return fmt.Errorf("fail over: %w", err)
+	}
+	if !takeover {
+		if err := await("fail over", func() error { return c.unknown(replica, master) }); err != nil {
+			return err
+		}
 	}
 	if err := replica.do(command...).Err(); err != nil {
 		return fmt.Errorf("fail over: %w", err)
 	}
 	sent := time.Now()
 	return await("fail over", func() error {
-		err := c.disagreement(replica, slots...)
+		err := c.disagreement(replica, master.slots...)
 		if err != nil && !takeover && time.Since(sent) > failoverRetry {
 			sent = time.Now()
 			return errors.Join(err, replica.do(command...).Err())
@@ -241,22 +249,31 @@ func (c *RedisCluster) Failover(replica *Redis, takeover bool) error {
 	})
 }
 
-func (r *Redis) slotsOfItsMaster() ([]slotRange, error) {
-	text, err := r.do("CLUSTER", "NODES").Text()
-	if err != nil {
-		return nil, err
+// masterOf returns what a replica knows of its master.
+func (c *RedisCluster) masterOf(replica *Redis) (member, error) {
+	views, err := c.views()
+	if views[replica] == nil {
+		return member{}, errors.Join(fmt.Errorf("%s does not run", replica.Addr), err)
 	}
-	members, err := parseMembers(text)
-	if err != nil {
-		return nil, err
-	}
-	self := slices.IndexFunc(members, func(m member) bool { return strings.Contains(m.flags, "myself") })
-	for _, m := range members {
-		if self >= 0 && m.id == members[self].master {
-			return m.slots, nil
+	self := slices.IndexFunc(views[replica], func(m member) bool { return m.addr == replica.Addr })
+	for _, m := range views[replica] {
+		if self >= 0 && m.id == views[replica][self].master {
+			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("%s is no replica", r.Addr)
+	return member{}, fmt.Errorf("%s is no replica", replica.Addr)
+}
+
+// unknown says that a master that runs does not know its replica yet, to whose wish to take over it would not listen.
+func (c *RedisCluster) unknown(replica *Redis, master member) error {
+	views, err := c.views()
+	view := views[findAddr(c.Nodes, master.addr)]
+	if view == nil || slices.ContainsFunc(view, func(m member) bool {
+		return m.addr == replica.Addr && m.master == master.id
+	}) {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("%s does not know its replica %s", master.addr, replica.Addr), err)
 }
 
 // Close kills all nodes.
