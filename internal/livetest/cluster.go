@@ -267,13 +267,16 @@ func (c *RedisCluster) masterOf(replica *Redis) (member, error) {
 // unknown says that a master that runs does not know its replica yet, to whose wish to take over it would not listen.
 func (c *RedisCluster) unknown(replica *Redis, master member) error {
 	views, err := c.views()
+	if err != nil {
+		return err
+	}
 	view := views[findAddr(c.Nodes, master.addr)]
 	if view == nil || slices.ContainsFunc(view, func(m member) bool {
 		return m.addr == replica.Addr && m.master == master.id
 	}) {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("%s does not know its replica %s", master.addr, replica.Addr), err)
+	return fmt.Errorf("%s does not know its replica %s", master.addr, replica.Addr)
 }
 
 // Close kills all nodes.
