@@ -138,6 +138,17 @@ func NewValkey(tb testing.TB, args ...string) *Redis {
 	return r
 }
 
+// NewTLSRedis starts a Redis with TLS for one test.
+func NewTLSRedis(tb testing.TB, a *Authority, clientsNeedCert bool, args ...string) *TLSRedis {
+	tb.Helper()
+	r, err := StartTLSRedis(a, clientsNeedCert, args...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, r.Close)
+	return r
+}
+
 // NewRedisCluster starts a Redis Cluster for one test.
 func NewRedisCluster(tb testing.TB, masters, replicasEach int, args ...string) *RedisCluster {
 	tb.Helper()
@@ -158,6 +169,17 @@ func NewSentinelSet(tb testing.TB, replicas, sentinels int, args ...string) *Sen
 	}
 	closeAfter(tb, s.Close)
 	return s
+}
+
+// NewAuthority makes an authority for one test.
+func NewAuthority(tb testing.TB) *Authority {
+	tb.Helper()
+	a, err := StartAuthority()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	closeAfter(tb, a.Close)
+	return a
 }
 
 // NewPgBouncer starts a PgBouncer for one test.
