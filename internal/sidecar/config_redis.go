@@ -200,7 +200,11 @@ func (t redisTLS) dialer(d *net.Dialer) func(ctx context.Context, network, addr 
 		if err != nil {
 			return nil, err
 		}
-		return (&tls.Dialer{NetDialer: d, Config: config}).DialContext(ctx, network, addr)
+		conn, err := (&tls.Dialer{NetDialer: d, Config: config}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, fmt.Errorf("connect with TLS: %w", err) // a server without TLS may wait in silence
+		}
+		return conn, nil
 	}
 }
 

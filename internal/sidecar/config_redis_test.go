@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"pgevict/internal/livetest"
 )
 
 func TestConfigRedis(t *testing.T) {
@@ -149,5 +151,44 @@ func TestConfigRedisCredentials(t *testing.T) {
 	}
 	if options.SentinelUsername != "su" || options.SentinelPassword != "s@p" {
 		t.Errorf("of the sentinels: %q, %q", options.SentinelUsername, options.SentinelPassword)
+	}
+}
+
+func TestConfigRedisTLS(t *testing.T) {
+	t.Parallel()
+	ours, others := livetest.NewAuthority(t), livetest.NewAuthority(t)
+	issue := func(a *livetest.Authority) (string, string) {
+		cert, key, err := a.Issue("client")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert, key
+	}
+	cert, key := issue(ours)
+	_, otherKey := issue(others)
+	text := writeFile(t, "hunter2")
+	for parameters, want := range map[string]string{
+		"":                                  "",
+		"cacert=" + ours.File:               "",
+		"cert=" + cert + "&key=" + key:      "",
+		"tls_server_name=x":                 "",
+		"skip_verify=true":                  "",
+		"cacert=/nowhere/x":                 "REDIS_URL: cacert: open /nowhere/x: no such file",
+		"cacert=/":                          "REDIS_URL: cacert: read /: is a directory",
+		"cacert=/hunter2:x":                 "REDIS_URL: cacert: no such file",
+		"cacert=password%3Dhunter2":         "REDIS_URL: cacert: no such file",
+		"cacert=" + text:                    "REDIS_URL: cacert: no certificate (PEM) in that file",
+		"cacert=" + key:                     "REDIS_URL: cacert: no certificate (PEM) in that file",
+		"cert=/nowhere&key=" + key:          "REDIS_URL: cert: open /nowhere: no such file",
+		"cert=" + cert + "&key=/nowhere":    "REDIS_URL: key: open /nowhere: no such file",
+		"cert=" + cert + "&key=" + text:     "REDIS_URL: cert and key: tls: failed to find any PEM data in key input",
+		"cert=" + cert + "&key=" + otherKey: "REDIS_URL: cert and key: tls: private key does not match public key",
+	} {
+		_, problems := load(t, []string{"REDIS_URL=rediss://h?" + parameters}, nil, "hunter2")
+		if want == "" {
+			wantProblems(t, problems)
+		} else {
+			wantProblems(t, problems, want)
+		}
 	}
 }
