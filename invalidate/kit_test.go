@@ -125,6 +125,11 @@ func (w *witness) evictedOf(rule string) (n int64) {
 	return n
 }
 
+func (w *witness) refreshedOf(rule string) (n int) {
+	w.with(func() { n = w.refreshed[rule] })
+	return n
+}
+
 // kit is a queue before a real Redis, and another way to that.
 type kit struct {
 	*Queue
