@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -133,11 +134,8 @@ func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time
 		if err != nil {
 			return nil, err
 		}
-		for i := range chunk {
-			for t, err := range s.refusals(ctx, &chunk[i]) {
-				refusal = err
-				refused[t] = targets[t]
-			}
+		for t, err := range s.refusals(ctx, chunk) {
+			refused[t], refusal = targets[t], err
 		}
 	}
 	s.refusing = len(refused) > 0
@@ -155,29 +153,27 @@ func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time
 	return refused, nil
 }
 
-// refusals gives the targets of a command that were not deleted, and why. Those that are another server's by now are sent
-// there.
-func (s *shard) refusals(ctx context.Context, c *command) map[rules.Target]error {
-	err := c.refusal()
-	if err == nil {
-		return nil
-	}
+// refusals gives the targets of some commands that were not deleted, and why. Those that are another server's by now are
+// sent there.
+func (s *shard) refusals(ctx context.Context, commands []command) map[rules.Target]error {
 	refused := map[rules.Target]error{}
-	if !redirected(err) {
+	var elsewhere []op
+	for i := range commands {
+		c := &commands[i]
+		err := c.refusal()
 		for _, t := range c.targets {
-			refused[t] = err
-		}
-		return refused
-	}
-	for _, t := range c.targets {
-		ops := s.deletionOf(ctx, t.Key, t)
-		if t.Kind == rules.Field {
-			ops = []op{{key: t.Key, target: t, cmd: redis.NewIntCmd(ctx, s.verb(true), t.Key, t.Field())}}
-		}
-		if err := s.doAll(ctx, ops, c.rule); err != nil {
-			refused[t] = err
+			switch {
+			case err == nil:
+			case !redirected(err):
+				refused[t] = err
+			case t.Kind == rules.Field:
+				elsewhere = append(elsewhere, op{key: t.Key, target: t, cmd: redis.NewIntCmd(ctx, s.verb(true), t.Key, t.Field())})
+			default:
+				elsewhere = append(elsewhere, s.deletionOf(ctx, t.Key, t)...)
+			}
 		}
 	}
+	maps.Copy(refused, s.doAll(ctx, elsewhere))
 	return refused
 }
 
@@ -242,9 +238,9 @@ func (s *shard) send(ctx context.Context, commands []command, more func(redis.Pi
 	return nil
 }
 
-func (s *shard) evicted(rule string, gone int64) {
-	if gone > 0 && !s.DryRun {
-		s.Observer.Evicted(rule, gone)
+func (q *Queue) evicted(rule string, gone int64) {
+	if gone > 0 && !q.DryRun {
+		q.Observer.Evicted(rule, gone)
 	}
 }
 

@@ -141,6 +141,7 @@ func (q *Queue) reshape(t topology) {
 	q.owner = new([slots]*shard)
 	q.shards = nil
 	var came, went []*shard
+	moved := false
 	for _, addr := range slices.Sorted(maps.Keys(t.masters)) {
 		s := before[addr]
 		if s == nil {
@@ -149,6 +150,7 @@ func (q *Queue) reshape(t topology) {
 			came = append(came, s)
 		}
 		delete(before, addr)
+		moved = moved || s.slots != *t.masters[addr]
 		s.slots = *t.masters[addr]
 		for slot := range slots {
 			if s.slots.has(slot) {
@@ -162,7 +164,7 @@ func (q *Queue) reshape(t topology) {
 		q.leave(s)
 	}
 	for _, d := range q.delayed {
-		if d.group == patterns { // of which the keys may be elsewhere now
+		if moved && d.group == patterns { // of which keys may be elsewhere now
 			d.shard = nil
 		}
 	}

@@ -62,7 +62,11 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 	if infoField(info, "redis_mode") == "sentinel" {
 		return nil // the client asks them who is the master
 	}
-	if s.addr == "" && infoField(info, "cluster_enabled") == "1" {
+	clustered := infoField(info, "cluster_enabled") == "1"
+	if s.addr == "" && s.inCluster.Load() && !clustered && info != "" {
+		return errors.New("several addr= in REDIS_URL mean a Cluster, and this server is of none")
+	}
+	if s.addr == "" && clustered {
 		if s.redis.DB != 0 {
 			return errors.New("it is a Cluster, which has database 0 alone, and REDIS_URL names another")
 		}

@@ -138,6 +138,8 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 	var writing []renewal
 	for i, r := range leased {
 		switch v := values[i]; {
+		case v.Err != nil && ctx.Err() != nil: // this is the end, which is nobody's fault
+			failed[r.Target] = v.Err
 		case v.Err != nil:
 			s.unread(r.Target.Rule(), v.Err)
 			doomed = append(doomed, r.Target)
@@ -205,20 +207,11 @@ func (s *shard) takeLeases(ctx context.Context, targets []rules.Target, failed f
 
 // doom deletes keys that could not be refreshed, or of which the row is gone.
 func (s *shard) doom(ctx context.Context, doomed []rules.Target, failed map[rules.Target]error) {
-	byRule := map[string][]op{}
+	var deletions []op
 	for _, t := range doomed {
-		byRule[t.Rule()] = append(byRule[t.Rule()], s.deletionOf(ctx, t.Key, t)...)
+		deletions = append(deletions, s.deletionOf(ctx, t.Key, t)...)
 	}
-	for rule, deletions := range byRule {
-		if s.doAll(ctx, deletions, rule) == nil {
-			continue
-		}
-		for _, o := range deletions {
-			if err := o.cmd.Err(); err != nil {
-				failed[o.target] = fmt.Errorf("delete keys of the rule %q: %w", rule, err)
-			}
-		}
-	}
+	maps.Copy(failed, s.doAll(ctx, deletions))
 }
 
 // unread takes note of a key that could not be read. What lasts is logged once a minute for each rule.

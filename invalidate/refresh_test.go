@@ -197,7 +197,7 @@ func TestRefreshNeverUndoesADelete(t *testing.T) {
 	for name, kill := range map[string]func(k *kit, set *rules.Set){
 		"a key":   func(k *kit, set *rules.Set) { k.Add(of(set, "d", image{"id": "1"})...) },
 		"a sweep": func(k *kit, set *rules.Set) { k.Sweep(set.Sweep()...) },
-		"a tag": func(k *kit, set *rules.Set) {
+		"a tag": func(k *kit, _ *rules.Set) {
 			k.rdb.SAdd(k.ctx, "tag:1", "r:1")
 			k.Add(of(parseRules(k.tb, tagRules), "t", image{"id": "1"})...)
 		},

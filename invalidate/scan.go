@@ -218,7 +218,7 @@ func (w *walk) refusedBy(ctx context.Context, c *command) error {
 		for _, key := range c.keys() {
 			ops = append(ops, w.deletionOf(ctx, key, c.targets[0])...)
 		}
-		err = w.doAll(ctx, ops, c.rule)
+		err = w.doAll(ctx, ops)[c.targets[0]]
 	}
 	if redis.IsPermissionError(err) {
 		w.refused[c.targets[0]], w.refusal = 0, err

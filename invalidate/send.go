@@ -81,23 +81,24 @@ func (q *Queue) deletionOf(ctx context.Context, key string, t rules.Target) []op
 	return ops
 }
 
-// doAll has deletions executed, and counts what is gone for a rule. The error is that of one that failed.
-func (q *Queue) doAll(ctx context.Context, deletions []op, rule string) error {
+// doAll has deletions executed, counts what is gone, and gives the targets of those that failed. A key of another type
+// than a hash has no field.
+func (q *Queue) doAll(ctx context.Context, deletions []op) map[rules.Target]error {
 	q.do(ctx, deletions)
-	var err error
-	gone := int64(0)
+	failed := map[rules.Target]error{}
+	gone := map[string]int64{}
 	for _, o := range deletions {
-		switch cmdErr := o.cmd.Err(); {
-		case cmdErr == nil && !o.lease:
-			gone += o.cmd.(*redis.IntCmd).Val()
-		case cmdErr != nil && !redis.HasErrorPrefix(cmdErr, "WRONGTYPE"):
-			err = fmt.Errorf("delete keys of the rule %q: %w", rule, cmdErr)
+		switch err := o.cmd.Err(); {
+		case err == nil && !o.lease:
+			gone[o.target.Rule()] += o.cmd.(*redis.IntCmd).Val()
+		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"):
+			failed[o.target] = fmt.Errorf("delete keys of the rule %q: %w", o.target.Rule(), err)
 		}
 	}
-	if gone > 0 && !q.DryRun {
-		q.Observer.Evicted(rule, gone)
+	for rule, n := range gone {
+		q.evicted(rule, n)
 	}
-	return err
+	return failed
 }
 
 // each does something with each entry, all at once.

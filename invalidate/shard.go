@@ -53,6 +53,7 @@ func (q *Queue) groupOf(t rules.Target) group {
 		return patterns
 	case rules.Tag:
 		return tags
+	default:
 	}
 	if q.Read != nil && t.Refreshed() {
 		return refreshes

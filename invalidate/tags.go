@@ -3,6 +3,8 @@ package invalidate
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +15,11 @@ import (
 	"pgevict/rules"
 )
 
-// membersPerStep is about how many members of a set one step deals with.
-const membersPerStep = 1000
+// What one step deals with: so many sets, and about so many members of each.
+const (
+	setsPerStep    = 64
+	membersPerStep = 1000
+)
 
 // tag is a set whose members are keys.
 type tag struct {
@@ -55,17 +60,14 @@ func (s *shard) dropTags(ctx context.Context) error {
 // the set beside what has been moved and perhaps not deleted. The empty sets Redis deletes by itself.
 func (q *Queue) forget(ctx context.Context, sets []tag) map[rules.Target]error {
 	failed := map[rules.Target]error{}
-	var reading []*reading
-	for _, t := range sets {
-		beside := q.beside(movedPrefix, t.key)
-		reading = append(reading, newReading(t, t.key, beside), newReading(t, beside, beside))
-	}
-	for len(reading) > 0 && ctx.Err() == nil {
-		reading = q.forgetSome(ctx, reading, failed)
-	}
-	if err := ctx.Err(); err != nil {
-		for _, r := range reading {
-			failed[r.target] = err
+	for some := range slices.Chunk(sets, setsPerStep) {
+		var unread []*reading
+		for _, t := range some {
+			beside := q.beside(movedPrefix, t.key)
+			unread = append(unread, &reading{tag: t, from: t.key, beside: beside}, &reading{tag: t, from: beside, beside: beside})
+		}
+		for len(unread) > 0 {
+			unread = q.forgetSome(ctx, unread, failed)
 		}
 	}
 	return failed
@@ -79,30 +81,28 @@ type reading struct {
 	cursor uint64
 }
 
-func newReading(t tag, from, beside string) *reading {
-	return &reading{tag: t, from: from, beside: beside}
-}
-
 // forgetSome takes a step in each set, and gives those that have not been read to the end.
 func (q *Queue) forgetSome(ctx context.Context, sets []*reading, failed map[rules.Target]error) (unread []*reading) {
-	fail := func(r *reading, what string, err error) bool {
-		if err != nil {
-			failed[r.target] = fmt.Errorf("%s of the rule %q: %w", what, r.target.Rule(), err)
+	failures := func(ops []op) {
+		for _, o := range ops {
+			if err := o.cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") { // another type has no members
+				failed[o.target] = fmt.Errorf("delete a tag of the rule %q: %w", o.target.Rule(), err)
+			}
 		}
-		return err != nil
 	}
 	scans := make([]op, len(sets))
 	for i, r := range sets {
-		scans[i] = op{key: r.from, cmd: redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)}
+		scans[i] = op{key: r.from, target: r.target, cmd: redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)}
 	}
 	q.do(ctx, scans)
+	failures(scans)
 
 	members := make([][]string, len(sets))
 	var moves []op
 	for i, r := range sets {
 		scan := scans[i].cmd.(*redis.ScanCmd)
-		if redis.HasErrorPrefix(scan.Err(), "WRONGTYPE") || fail(r, "read a tag", scan.Err()) {
-			continue // a key of another type has no members
+		if scan.Err() != nil {
+			continue
 		}
 		members[i], r.cursor = scan.Val()
 		if q.DryRun {
@@ -121,18 +121,13 @@ func (q *Queue) forgetSome(ctx context.Context, sets []*reading, failed map[rule
 		}
 	}
 	q.do(ctx, moves)
-	for _, o := range moves {
-		if err := o.cmd.Err(); err != nil {
-			failed[o.target] = fmt.Errorf("take from a tag of the rule %q: %w", o.target.Rule(), err)
-		}
-	}
+	failures(moves)
 
-	var leaves []op
+	var deletions, leaves []op
 	for i, r := range sets {
 		if failed[r.target] != nil || len(members[i]) == 0 {
 			continue
 		}
-		var deletions []op
 		args := []any{"srem", r.beside}
 		for _, m := range members[i] {
 			args = append(args, m)
@@ -140,21 +135,11 @@ func (q *Queue) forgetSome(ctx context.Context, sets []*reading, failed map[rule
 				deletions = append(deletions, q.deletionOf(ctx, m, r.target)...)
 			}
 		}
-		if !fail(r, "delete members of a tag", q.doAll(ctx, deletions, r.target.Rule())) {
-			leaves = append(leaves, op{key: r.beside, target: r.target, cmd: redis.NewIntCmd(ctx, args...)})
-		}
+		leaves = append(leaves, op{key: r.beside, target: r.target, cmd: redis.NewIntCmd(ctx, args...)})
 	}
+	maps.Copy(failed, q.doAll(ctx, deletions))
+	leaves = slices.DeleteFunc(leaves, func(o op) bool { return failed[o.target] != nil })
 	q.do(ctx, leaves)
-	for _, o := range leaves {
-		if err := o.cmd.Err(); err != nil {
-			failed[o.target] = fmt.Errorf("take from a tag of the rule %q: %w", o.target.Rule(), err)
-		}
-	}
-	kept := unread[:0]
-	for _, r := range unread {
-		if failed[r.target] == nil {
-			kept = append(kept, r)
-		}
-	}
-	return kept
+	failures(leaves)
+	return slices.DeleteFunc(unread, func(r *reading) bool { return failed[r.target] != nil })
 }
