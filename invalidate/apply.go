@@ -161,9 +161,11 @@ func (s *shard) refusals(ctx context.Context, commands []command) map[rules.Targ
 	for i := range commands {
 		c := &commands[i]
 		err := c.refusal()
+		if err == nil {
+			continue
+		}
 		for _, t := range c.targets {
 			switch {
-			case err == nil:
 			case !redirected(err):
 				refused[t] = err
 			case t.Kind == rules.Field:
