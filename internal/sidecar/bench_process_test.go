@@ -259,7 +259,7 @@ func benchRedis(b *testing.B, r *livetest.Redis) *redis.Client {
 }
 
 // fillKeys sets keys, each to a short value.
-func fillKeys(b *testing.B, rdb *redis.Client, count int, key func(i int) string) {
+func fillKeys(b *testing.B, rdb redis.UniversalClient, count int, key func(i int) string) {
 	b.Helper()
 	pipe := rdb.Pipeline()
 	for i := range count {
