@@ -50,9 +50,8 @@ func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 			err = fmt.Errorf("write the position, %s*: %w", positionPrefix, err)
 			s.failed(err)
 			vouches = false
-			if redirected(err) { // the slot is another server's now
-				s.lookUp()
-				s.acknowledge(position{})
+			if addr, moved := redis.IsMovedError(err); moved { // so the position needs another slot
+				s.learn(slotOf(p.key), addr)
 			}
 			if !redis.IsOOMError(err) { // a Redis that is full still deletes, so the way to it is whole
 				return err
@@ -83,12 +82,12 @@ func (s *shard) acknowledge(p position) {
 	s.position = p
 }
 
-// place finds a key for the position, if there is none. Called with the lock held.
+// place finds a key for the position, if there is none or it is another server's by now. Called with the lock held.
 func (s *shard) place() {
-	if s.position.key != "" {
+	if s.position.key != "" && (s.owner == nil || s.owner[slotOf(s.position.key)] == s) {
 		return
 	}
-	s.position.key = positionPrefix + s.id
+	s.position = position{key: positionPrefix + s.id}
 	if s.owner == nil {
 		return
 	}

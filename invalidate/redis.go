@@ -84,7 +84,7 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 	s.mu.Unlock()
 	if before != "" && (run == "" || run != before) {
 		s.Log.Warn("another Redis process answers, or one that cannot be told from another, so deletes may be lost",
-			zap.String("address", s.addr), zap.Bool("info_allowed", err == nil))
+			s.where(), zap.Bool("info_allowed", err == nil))
 		s.Gap(GapRestart)
 	}
 	return nil
@@ -116,7 +116,7 @@ func (s *shard) answered() {
 	s.mu.Unlock()
 	if !before {
 		s.Observer.Connected(all)
-		s.Log.Info("Redis answers", zap.String("address", s.addr))
+		s.Log.Info("Redis answers", s.where())
 	}
 }
 
@@ -136,8 +136,16 @@ func (s *shard) failed(err error) {
 	s.Observer.Failed(kind)
 	s.Observer.Connected(all)
 	if news { // without the lock: a log that nobody reads would hold up Add
-		s.Log.Warn("Redis did not do it, will try again", zap.String("address", s.addr), zap.String("kind", kind), zap.Error(err))
+		s.Log.Warn("Redis did not do it, will try again", s.where(), zap.String("kind", kind), zap.Error(err))
 	}
+}
+
+// where names a master of a Cluster in the log.
+func (s *shard) where() zap.Field {
+	if s.addr == "" {
+		return zap.Skip()
+	}
+	return zap.String("master", s.addr)
 }
 
 // isReply reports whether an error is what Redis answered, rather than that it did not.

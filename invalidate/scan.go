@@ -134,7 +134,7 @@ func (s *shard) walk(ctx context.Context, w *walk, at slotSet) (refused map[rule
 		s.failed(w.refusal)
 	}
 	if s.DryRun {
-		s.Log.Info("dry run: walked the keyspace", zap.String("address", s.addr), zap.Int("matched", w.matched))
+		s.Log.Info("dry run: walked the keyspace", s.where(), zap.Int("matched", w.matched))
 	}
 	return w.refused, settled, nil
 }
