@@ -148,5 +148,5 @@ func (d *doctor) redis(ctx context.Context) {
 		d.say("fail", "redis reachable", err.Error(), "check REDIS_URL")
 		return
 	}
-	invalidate.Diagnose(ctx, options.Simple(), doctorPatience/2, d.set.Sweep(), d.say)
+	invalidate.Diagnose(ctx, options, doctorPatience/2, d.set, d.say)
 }
