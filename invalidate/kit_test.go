@@ -149,6 +149,15 @@ func makeQueue(tb testing.TB, url string, change ...func(*Options)) *kit {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	u := &redis.UniversalOptions{Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password}
+	k := makeQueueAt(tb, u, change...)
+	k.rdb = connect(tb, url)
+	return k
+}
+
+// makeQueueAt makes one of which the test has no other way to Redis yet.
+func makeQueueAt(tb testing.TB, u *redis.UniversalOptions, change ...func(*Options)) *kit {
+	tb.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	w := &witness{evicted: map[string]int64{}, widened: map[string]int{}, errors: map[string]int{},
 		refreshed: map[string]int{}, unread: map[string]int{}}
@@ -156,8 +165,7 @@ func makeQueue(tb testing.TB, url string, change ...func(*Options)) *kit {
 	for _, c := range change {
 		c(&options)
 	}
-	u := &redis.UniversalOptions{Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password}
-	k := &kit{Queue: New(u, options), seen: w, logs: logs, rdb: connect(tb, url), tb: tb, ctx: tb.Context(), stop: func() {}}
+	k := &kit{Queue: New(u, options), seen: w, logs: logs, tb: tb, ctx: tb.Context(), stop: func() {}}
 	k.only = k.shards[0]
 	tb.Cleanup(func() { _ = k.only.rdb.Close() })
 	return k
