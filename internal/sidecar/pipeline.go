@@ -15,6 +15,7 @@ type pipeline struct {
 	rules   *rules.Set
 	queue   *invalidate.Queue
 	gap     Gap
+	renew   func() // has refreshes read on new connections
 	metrics *metrics
 	log     *zap.Logger
 
@@ -37,6 +38,7 @@ func (p *pipeline) Change(c pgnotify.Change) {
 
 func (p *pipeline) Gap(why string) {
 	p.metrics.gaps.WithLabelValues(why).Inc()
+	p.renew() // the listener may be on another server than before
 	if p.gap == GapIgnore {
 		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", zap.String("gap", why))
 		return

@@ -37,8 +37,9 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	redis.SetLogger(redisLog{log}) // its own log goes to standard error, unasked
 
 	m := newMetrics()
-	p := &pipeline{rules: set, gap: config.Gap, metrics: m, log: log}
-	p.queue = invalidate.New(redisOptions, invalidate.Options{
+	r := newReader(config)
+	p := &pipeline{rules: set, gap: config.Gap, renew: r.renew, metrics: m, log: log}
+	options := invalidate.Options{
 		MaxPending: config.MaxPending,
 		AgainAfter: config.AgainAfter,
 		Timeout:    min(config.Heartbeat, 5*time.Second), // it delays a stop, too
@@ -46,15 +47,20 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Gap:        p.Gap,
 		Observer:   queueObserver{m},
 		Log:        log,
-	})
+	}
+	if len(set.Refreshes()) > 0 {
+		options.Read = r.read
+	}
+	p.queue = invalidate.New(redisOptions, options)
 	m.watch(p.queue.Stats, time.Now())
 
-	// What was started first stops last: the listener, then the queue, which drains, then HTTP.
+	// What was started first stops last: the listener, then the queue, which drains, then what it reads on, then HTTP.
 	stopHTTP, err := serveHTTP(ctx, config, status{p.queue.Stats, config.Heartbeat}.handler(m), log)
 	if err != nil {
 		return err
 	}
 	defer stopHTTP()
+	defer r.close()
 	var applying sync.WaitGroup
 	applyContext, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
 	applying.Go(func() { p.queue.Run(applyContext) })

@@ -1,0 +1,175 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/invalidate"
+	"pgevict/rules"
+)
+
+// reader reads from Postgres what refreshed keys are to be, on a few connections that it opens when it needs them.
+type reader struct {
+	config  func() (*pgconn.Config, error)
+	timeout time.Duration
+	conns   chan *readConn // one for each that there may be; nil: it is not open
+
+	mu     sync.Mutex
+	era    int       // connections of an earlier one are not read on any more
+	failed error     // why the last attempt to connect failed
+	next   time.Time // when there may be another
+}
+
+// The least that is worth a connection more, and how long one that could not be opened is not tried again.
+const (
+	readsPerConn = 32
+	connectPause = 500 * time.Millisecond
+)
+
+func newReader(c Config) *reader {
+	r := &reader{config: c.PostgresConfig, timeout: c.RefreshTimeout, conns: make(chan *readConn, c.RefreshConns)}
+	for range c.RefreshConns {
+		r.conns <- nil
+	}
+	return r
+}
+
+// renew has what follows read on new connections: those that there are may be to a server that is the primary no more.
+func (r *reader) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.era++
+}
+
+// close closes all connections, once nobody reads any more.
+func (r *reader) close() {
+	for range cap(r.conns) {
+		if c := <-r.conns; c != nil {
+			c.leave()
+		}
+	}
+}
+
+// reading is a target on its way to its value.
+type reading struct {
+	query string
+	args  [][]byte
+	value *invalidate.Value
+}
+
+// read reads the values of targets. It never takes long: whatever Postgres does, each has its value or its error.
+func (r *reader) read(ctx context.Context, targets []rules.Target) []invalidate.Value {
+	values := make([]invalidate.Value, len(targets))
+	all := make([]reading, len(targets))
+	for i, t := range targets {
+		refresh, args := t.Refresh()
+		all[i] = reading{query: refresh.Query, value: &values[i]}
+		for _, arg := range args {
+			all[i].args = append(all[i].args, []byte(arg))
+		}
+	}
+	conns, err := r.take(ctx, len(all))
+	if err != nil {
+		fail(all, err)
+		return values
+	}
+	var parts sync.WaitGroup
+	for i, c := range conns {
+		part := all[i*len(all)/len(conns) : (i+1)*len(all)/len(conns)]
+		parts.Go(func() { r.conns <- r.readOn(ctx, c, part) })
+	}
+	parts.Wait()
+	return values
+}
+
+// take waits for one connection, and takes others that are free if there is enough to read.
+func (r *reader) take(ctx context.Context, targets int) ([]*readConn, error) {
+	var conns []*readConn
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case c := <-r.conns:
+		conns = append(conns, c)
+	}
+	for len(conns)*readsPerConn < targets {
+		select {
+		case c := <-r.conns:
+			conns = append(conns, c)
+		default:
+			return conns, nil
+		}
+	}
+	return conns, nil
+}
+
+func fail(readings []reading, err error) {
+	for _, q := range readings {
+		q.value.Err = err
+	}
+}
+
+// readOn reads on one connection, and gives it back, or another in its place; nil if none is open. What it asks again, it
+// asks once:
+//   - a connection that was kept may have died meanwhile, so a new one is tried;
+//   - a statement that was kept has the parameters' types of when it was prepared, so it is prepared anew;
+//   - behind a query that took too long nothing is waited for, so the others go on a new connection.
+func (r *reader) readOn(ctx context.Context, c *readConn, left []reading) *readConn {
+	if c != nil && c.era != r.now() {
+		c.leave()
+		c = nil
+	}
+	kept := c != nil
+	prepared := map[string]bool{} // in this call
+	for len(left) > 0 {
+		var err error
+		if c == nil {
+			if c, err = r.open(ctx); err != nil {
+				fail(left, err)
+				return nil
+			}
+		}
+		left, err = c.ask(ctx, left, prepared)
+		if err != nil && (!kept || ctx.Err() != nil || errors.Is(err, errSilent)) {
+			fail(left, err)
+			left = nil
+		}
+		if err != nil && !c.IsClosed() {
+			c.leave()
+		}
+		if c.IsClosed() {
+			c, kept = nil, false
+		}
+	}
+	return c
+}
+
+func (r *reader) now() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.era
+}
+
+// open opens a connection, unless one could not be opened a moment ago: what waits is not to wait for each attempt.
+func (r *reader) open(ctx context.Context) (*readConn, error) {
+	r.mu.Lock()
+	era, failed, wait := r.era, r.failed, time.Now().Before(r.next)
+	r.mu.Unlock()
+	if failed != nil && wait {
+		return nil, failed
+	}
+	c, err := connectToRead(ctx, r.config, r.timeout)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() == nil { // else it says nothing of the server
+		r.failed, r.next = err, time.Now().Add(connectPause)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.era = era
+	return c, nil
+}
