@@ -12,8 +12,14 @@
 --     the owner of the tables, and CREATE on the database for the schema pgevict. The sidecar needs none of that, nor do
 --     the roles that write to the tables need any right for it.
 --
+-- A rule with a refresh reads rows, so it takes the right to read what is in its query, and no more: a refresh cannot
+-- write. With row-level security it also takes a policy that shows the rows; those that it hides count as deleted.
+--
+--   GRANT USAGE ON SCHEMA public TO pgevict;
+--   GRANT SELECT ON actions TO pgevict; -- or of some columns: GRANT SELECT (id, type) ON actions TO pgevict
+--
 -- Two things of "pgevict doctor" ask for more, and it says so where it lacks them: SELECT on a table, to see how long its
 -- rows are, and pg_read_all_stats, to name whoever holds up the notification queue.
-CREATE ROLE pgevict LOGIN NOINHERIT CONNECTION LIMIT 20; -- a sidecar uses two connections, and one more for a moment
+CREATE ROLE pgevict LOGIN NOINHERIT CONNECTION LIMIT 20; -- a sidecar uses one, PGEVICT_REFRESH_CONNS (2) for refreshes, and one more for a moment
 DO $$ BEGIN EXECUTE format('GRANT CONNECT ON DATABASE %I TO pgevict', current_database()); END $$;
 -- Then give it a password, or let it in by certificate: \password pgevict

@@ -53,7 +53,10 @@ func (d *doctor) schema(ctx context.Context, conn *pgconn.PgConn) error {
 		d.triggers(ctx, conn, r, relations)
 	}
 	d.movedKeys(looked, relations)
-	return d.ours(ctx, conn, relations)
+	if err := d.ours(ctx, conn, relations); err != nil {
+		return err
+	}
+	return d.refreshes(ctx, conn)
 }
 
 func nameOf(r pgnotify.Relation) string { return r.Schema + "." + r.Name }

@@ -22,6 +22,9 @@ var (
 	errStandby = errors.New("the server is in recovery, and may be behind: connect to the primary")
 )
 
+// Postgres' codes of what took too long.
+const queryCanceled, lockNotAvailable = "57014", "55P03"
+
 // readSlack is how much longer than a query may take its answer is waited for.
 const readSlack = time.Second
 
@@ -242,7 +245,6 @@ func (c *readConn) answer(p *pgconn.Pipeline, value *invalidate.Value) error {
 
 // tookLong reports whether a query was given up, by the server or by somebody there. The next would wait as long.
 func tookLong(err error) bool {
-	const queryCanceled, lockNotAvailable = "57014", "55P03"
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (pgErr.Code == queryCanceled || pgErr.Code == lockNotAvailable)
 }

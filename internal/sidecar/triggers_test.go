@@ -82,7 +82,8 @@ func TestLeastRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, pg, triggersTables+`REVOKE ALL ON DATABASE postgres FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC;
-		REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC;`+string(role), triggersRules)
+		REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC;`+string(role), triggersRules+
+		`  - {name: refreshed, table: actions, keys: ["row:{id}"], refresh: {query: "SELECT kind FROM actions WHERE id = {id}"}}`)
 	owner := slices.Clone(w.environ)
 	u, err := url.Parse(strings.TrimPrefix(w.environ[0], "DATABASE_URL="))
 	if err != nil {
@@ -90,6 +91,12 @@ func TestLeastRole(t *testing.T) {
 	}
 	u.User = url.User("pgevict")
 	w.environ[0] = "DATABASE_URL=" + u.String()
+	for _, c := range [][]string{{"", "42P01", "GRANT USAGE"}, {`GRANT USAGE ON SCHEMA public TO pgevict`, "42501", "GRANT SELECT"}} {
+		w.exec(c[0])
+		findings, text, _ := diagnose(t, w.environ)
+		found(t, findings, text, "fail", "refresh", append(c[1:], "rule refreshed: ")...)
+	}
+	w.exec(`GRANT SELECT (id, kind) ON actions TO pgevict`)
 	for _, setup := range []struct {
 		name string
 		make func()
@@ -109,9 +116,11 @@ func TestLeastRole(t *testing.T) {
 		p := w.serveReady()
 		for i := range 3 {
 			key := fmt.Sprintf("action:%d", i)
-			w.set(key)
+			row := fmt.Sprintf("row:%d", i)
+			w.set(key, row)
 			w.exec(`INSERT INTO actions VALUES ($1, 1, 'a')`, i)
 			w.waitGone(key)
+			w.waitValue(row, "a")
 		}
 		w.exec(`DELETE FROM actions`)
 		if errors := p.metric(`pgevict_connected{peer="postgres"}`); errors != 1 {
