@@ -234,8 +234,9 @@ func (q *Queue) serving(slot int) *shard {
 	return q.shards[0]
 }
 
-// learn takes note of where a slot was said to be served.
+// learn takes note of where a slot was said to be served, which only a Cluster says.
 func (q *Queue) learn(slot int, addr string) {
+	q.inCluster.Store(true)
 	q.lookUp()
 	q.mu.Lock()
 	defer q.mu.Unlock()

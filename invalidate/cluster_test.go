@@ -296,3 +296,24 @@ func TestClusterMovesThePosition(t *testing.T) {
 		t.Errorf("gaps: %v", k.seen.gaps)
 	}
 }
+
+// A user who may not ask for INFO is not told that it is a Cluster, but every other key says so.
+func TestClusterThatDoesNotSaySo(t *testing.T) {
+	t.Parallel()
+	c := livetest.NewRedisCluster(t, 3, 0)
+	k := makeClusterQueue(t, c)
+	for _, r := range c.Nodes {
+		setUser(t, k.onNode(r), mayConnect, "+unlink", "+scan", "+set", "+get", "+cluster", "~*")
+	}
+	q := makeQueue(t, "redis://limited:secret@"+c.Nodes[0].Addr, timeout(time.Second)).run()
+	set := parseRules(t, "rules: [{table: a, keys: ['a:{id}']}]")
+	keys := k.onePerMaster("a:%d")
+	k.fill(keys...)
+	for _, key := range keys {
+		q.Add(target(set, key)...)
+	}
+	q.idle()
+	if left := k.left(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -66,6 +66,9 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 	if s.addr == "" && s.inCluster.Load() && !clustered && info != "" {
 		return errors.New("several addr= in REDIS_URL mean a Cluster, and this server is of none")
 	}
+	if clustered && s.redis.MasterName != "" {
+		return errors.New("the master that the sentinels name is of a Cluster: name its servers in REDIS_URL, without master_name=")
+	}
 	if s.addr == "" && clustered {
 		if s.redis.DB != 0 {
 			return errors.New("it is a Cluster, which has database 0 alone, and REDIS_URL names another")
@@ -172,7 +175,7 @@ func errorKind(err error) string {
 		return "noperm"
 	case redis.IsClusterDownError(err), redis.IsMasterDownError(err):
 		return "clusterdown"
-	case moved, ask, redis.IsTryAgainError(err):
+	case moved, ask, redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "CROSSSLOT"): // the last is said of keys that were not known to be of a Cluster
 		return "moved"
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return "wrongtype"
