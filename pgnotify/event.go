@@ -1,5 +1,7 @@
 package pgnotify
 
+import "slices"
+
 // event is a JSON payload while it is read: this and any superset of it.
 type event struct {
 	*Decoder
@@ -15,11 +17,12 @@ type about struct {
 	pinned        bool
 }
 
-// images is the value of a member that holds a row, or a list of rows.
+// images is the value of a member that holds a row, or a list of rows, or the rows column by column.
 type images struct {
 	start  int  // where the value begins; 0: there is none
 	about       // what was known when it was read
-	shaped bool // it is a row, a list of rows, or null
+	lists  bool // it is an object of lists, one for each column
+	shaped bool // it is what it should be, or null
 	of     []Image
 }
 
@@ -50,13 +53,16 @@ func (d *Decoder) decodeEvent(payload string) (Change, error) {
 	}
 	for _, m := range []*images{&e.data, &e.old} {
 		if m.start > 0 && m.about != e.about { // what says how to read the rows came behind them
-			e.read(m, &jsonText{s: payload, i: m.start})
+			e.read(m, &jsonText{s: payload, i: m.start}, m.lists)
 		}
 	}
 	if !e.data.shaped || !e.old.shaped {
-		return c, unreadable("rows", "events: \"data\" and \"old\" must be a row or a list of rows")
+		return c, unreadable("rows", "events: \"data\" and \"old\" must be a row or a list of rows, and \"columns\" and \"old_columns\" lists of the same length")
 	}
 	c.Changed = e.changed
+	if e.op == Update && e.pinned && e.changed != nil {
+		e.complete()
+	}
 	c.Rows = e.pair(e.data.of, e.old.of)
 	return c, nil
 }
@@ -78,10 +84,10 @@ func (e *event) members(t *jsonText) bool {
 func (e *event) member(name jsonValue, t *jsonText) bool {
 	member, _ := name.text()
 	switch member {
-	case "data":
-		return e.read(&e.data, t)
-	case "old":
-		return e.read(&e.old, t)
+	case "data", "columns":
+		return e.read(&e.data, t, member == "columns")
+	case "old", "old_columns":
+		return e.read(&e.old, t, member == "old_columns")
 	}
 	v, ok := t.value()
 	if !ok {
@@ -130,15 +136,19 @@ func (v jsonValue) texts() []string {
 	return texts
 }
 
-// read reads a row, or a list of rows, by what is known so far. It reports whether it is JSON at all.
-func (e *event) read(m *images, t *jsonText) (ok bool) {
+// read reads a row, or a list of rows, or the lists of their columns, by what is known so far. It reports whether it is JSON
+// at all.
+func (e *event) read(m *images, t *jsonText, lists bool) (ok bool) {
 	kind := t.space()
-	*m = images{start: t.i, about: e.about, shaped: kind == '{' || kind == '[' || kind == 'n', of: m.of[:0]}
+	*m = images{start: t.i, about: e.about, lists: lists, shaped: kind == '{' || kind == '[' && !lists || kind == 'n', of: m.of[:0]}
 	if !m.shaped || kind == 'n' || e.table == "" {
 		_, ok = t.value()
 		return ok
 	}
 	e.find(e.schema, e.table)
+	if lists {
+		return e.columns(m, t)
+	}
 	if kind == '{' {
 		image, ok := e.row(t)
 		m.of = append(m.of, image)
@@ -154,6 +164,42 @@ func (e *event) read(m *images, t *jsonText) (ok bool) {
 		m.of = append(m.of, image)
 		return ok
 	})
+}
+
+// columns reads rows of which each column is a list. All lists must be of the same length, also of columns that do not matter.
+func (e *event) columns(m *images, t *jsonText) bool {
+	for first := true; ; first = false {
+		name, more, ok := t.member(first)
+		if !more {
+			return ok
+		}
+		if t.space() != '[' {
+			m.shaped = false
+			if _, ok := t.value(); !ok {
+				return false
+			}
+			continue
+		}
+		c, wanted := e.wanted(name)
+		n := 0
+		ok = t.array(func() bool {
+			if first {
+				m.of = append(m.of, e.image())
+			}
+			v, ok := t.value()
+			if ok && wanted && n < len(m.of) {
+				m.of[n] = e.add(m.of[n], c, v)
+			}
+			n++
+			return ok
+		})
+		if !ok {
+			return false
+		}
+		if n != len(m.of) {
+			m.shaped = false
+		}
+	}
 }
 
 // row reads the columns that matter of one row, and passes over the others.
@@ -201,6 +247,27 @@ func (e *event) add(image Image, c column, v jsonValue) Image {
 		return image.without(c.name)
 	}
 	return c.add(image, Events, text, v.kind == 'n')
+}
+
+// complete gives the rows that were what the rows that are have in columns that did not change. This holds only for texts
+// under fixed settings: another writer may say that nothing changed where just the text did, as of a numeric from 1.0 to 1.00.
+func (e *event) complete() {
+	now := e.data.of
+	if len(e.old.of) == 0 {
+		for range now {
+			e.old.of = append(e.old.of, e.image())
+		}
+	}
+	if len(e.old.of) != len(now) {
+		return
+	}
+	for i, image := range now {
+		for _, c := range image {
+			if _, _, known := e.old.of[i].Column(c.Name); !known && !slices.Contains(e.changed, c.Name) {
+				e.old.of[i] = append(e.old.of[i], c)
+			}
+		}
+	}
 }
 
 // pair pairs what is with what was. No row means any.

@@ -78,6 +78,43 @@ func TestDecodeEvents(t *testing.T) {
 		{`{"table":"t","action":"UPDATE","changed":{"id":true}}`, "update t", ""},
 		{`{"table":"t","action":"UPDATE","changed":["id"],"changed":"id"}`, "update t", ""},
 
+		// Rows column by column.
+		{`{"table":"t","action":"INSERT","columns":{"id":[1,"2",null],"n":["a",null,{}]}}`, "insert t nil→{id=1 n=a} nil→{id=2 n NULL} nil→{id NULL}", ""},
+		{`{"table":"t","action":"DELETE","columns":{"x":[[1],{}],"id":[1,2]}}`, "delete t {id=1}→nil {id=2}→nil", ""},
+		{`{"table":"t","action":"INSERT","columns":{"x":[1,2]}}`, "insert t nil→{} nil→{}", ""},
+		{`{"table":"t","action":"UPDATE","columns":{"id":[1,2],"n":["a","b"]},"old_columns":{"id":[1,3]}}`, "update t {id=1}→{id=1 n=a} {id=3}→{id=2 n=b}", ""},
+		{`{"columns":{"id":[1]},"action":"INSERT","table":"t"}`, "insert t nil→{id=1}", ""},
+		{`{"table":"t","action":"INSERT","columns":{}}`, "insert t", ""},
+		{`{"table":"t","action":"INSERT","columns":null}`, "insert t", ""},
+		{`{"table":"t","action":"INSERT","columns":{"id":[]}}`, "insert t", ""},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1,2],"id":[3,4]}}`, "insert t nil→{id=3} nil→{id=4}", ""},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1]},"data":{"id":2}}`, "insert t nil→{id=2}", ""},
+		{`{"table":"t","action":"INSERT","data":{"id":2},"columns":{"id":[1]}}`, "insert t nil→{id=1}", ""},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1,2],"n":[1]}}`, "insert t", "rows"},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1],"x":[1,2]}}`, "insert t", "rows"},
+		{`{"table":"t","action":"INSERT","columns":{"id":[],"n":[1]}}`, "insert t", "rows"},
+		{`{"table":"t","action":"INSERT","columns":{"id":1}}`, "insert t", "rows"},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1],"x":"y"}}`, "insert t", "rows"},
+		{`{"table":"t","action":"INSERT","columns":[{"id":1}]}`, "insert t", "rows"},
+		{`{"table":"t","action":"UPDATE","columns":{"id":[1]},"old_columns":7}`, "update t", "rows"},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1,}}`, "unknown t", "syntax"},
+		{`{"table":"t","action":"INSERT","columns":{"id":[1]`, "unknown t", "syntax"},
+
+		// What did not change was as it is, where texts are pinned.
+		{`{"table":"t","action":"UPDATE","pinned":true,"changed":[],"data":[{"id":1,"n":"a"},{"id":2,"n":null}]}`,
+			"update t changed() {id=1 n=a}→{id=1 n=a} {id=2 n NULL}→{id=2 n NULL}", ""},
+		{`{"table":"t","action":"UPDATE","pinned":true,"changed":["n"],"data":{"id":1,"n":"a"}}`, "update t changed(n) {id=1}→{id=1 n=a}", ""},
+		{`{"table":"t","action":"UPDATE","pinned":true,"changed":["id"],"data":{"id":1,"n":"a"}}`, "update t changed(id) {n=a}→{id=1 n=a}", ""},
+		{`{"table":"t","action":"UPDATE","changed":["n"],"columns":{"id":[1,2],"n":["a","b"]},"old_columns":{"n":["b",null]},"pinned":true}`,
+			"update t changed(n) {n=b id=1}→{id=1 n=a} {n NULL id=2}→{id=2 n=b}", ""},
+		{`{"table":"t","action":"UPDATE","pinned":true,"changed":["id"],"columns":{"id":[1,2],"n":["a","b"]},"old_columns":{"id":[1,3]}}`,
+			"update t changed(id) {id=1 n=a}→{id=1 n=a} {id=3 n=b}→{id=2 n=b}", ""},
+		{`{"table":"t","action":"UPDATE","pinned":true,"changed":[],"data":{"n":"a"},"old":{"n":"b"}}`, "update t changed() {n=b}→{n=a}", ""},
+		{`{"table":"t","action":"UPDATE","pinned":true,"changed":[],"data":[{"id":1},{"id":2}],"old":[{"n":3}]}`, "update t changed() {}→{id=1} {}→{id=2} {n=3}→{}", ""},
+		{`{"table":"t","action":"UPDATE","pinned":true,"data":{"id":1}}`, "update t {}→{id=1}", ""},
+		{`{"table":"t","action":"UPDATE","changed":[],"data":{"id":1}}`, "update t changed() {}→{id=1}", ""}, // to another writer 1.0 is 1.00
+		{`{"table":"t","action":"DELETE","pinned":true,"changed":[],"data":{"id":1}}`, "delete t changed() {id=1}→nil", ""},
+
 		// Rows that are none: any row of the table, and nothing is said about columns.
 		{`{"table":"t","action":"UPDATE","changed":[],"data":7}`, "update t", "rows"},
 		{`{"table":"t","action":"UPDATE","data":"x"}`, "update t", "rows"},

@@ -82,6 +82,8 @@ func quote(s, quote string) string { return quote + strings.ReplaceAll(s, quote,
 func FuzzEvent(f *testing.F) {
 	for _, seed := range []string{
 		`{"table":"t","action":"UPDATE","data":{"id":1},"old":[{"id":2},{"a b":"\ud83d\ude00"}],"changed":["id"],"pinned":true}`,
+		`{"table":"t","action":"UPDATE","pinned":true,"changed":["a b"],"columns":{"id":[1,null],"a b":["x",{}]},"old_columns":{"a b":[2,"\ud83d"]}}`,
+		`{"columns":{"id":[1],"z":[[]]},"old":{"id":2},"changed":[],"action":"UPDATE","pinned":true,"table":"t"}`,
 		`{"table":"t","action":"TRUNCATE"}`, `{"table":"t","data":[{"id":[{"x":null}]}]`, `{"schema":"s","table":"t","old":{}}`, `[]`, ``,
 	} {
 		f.Add(seed)

@@ -1,54 +1,66 @@
 -- The bodies of the trigger functions, for format():
---   1 the table, for a comment   2 the beginning of each message   3 the channel   4 the most rows that are sent of a statement
---   5 whether rows that stay as they were need not be sent         6 to 9 the JSON of the row that is called r, o, NEW, OLD
---   10 the beginning of a message with rows
+--   1 the table, for a comment   2 the message that says "any row"   3 the channel   4 the most rows that are sent of a statement
+--   5 whether rows that stay as they were need not be sent   6, 7 the values of the row that is called r, o
+--   8, 9 the JSON of the row that is called NEW, OLD   10 the beginning of a message with rows
+--   11, 12 the query for many rows: the fast one, and the one for all that it cannot do   13 what a message must be shorter than
+--   14 the beginning of a message with one row
 --
--- All keep to this: whatever goes wrong, the write does not fail, and the message is one that says less. To assign what
--- pg_notify gives is cheaper than to PERFORM it, and the functions do what they can to be cheap for a single row.
+-- All keep to this: whatever goes wrong, the write does not fail, and the message is one that says less.
+--
+-- Most statements write one row, so what is done for one is as little as can be: few functions, since to set up each costs
+-- more than to call it; names with their schema rather than a search_path; pg_notify outside of the block with EXCEPTION, which
+-- is a subtransaction, and its result assigned, which is cheaper than PERFORM.
 VALUES
 ('rows', $body$
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 #variable_conflict use_variable
 DECLARE
-  about CONSTANT text := %2$L;
-  head CONSTANT text := %10$L;
-  row_now text;
-  messages text[];
-  message text;
-  step int; -- rows in a message
-  sent boolean;
+  message pg_catalog.text;
+  sent pg_catalog.bool;
 BEGIN
-  BEGIN -- most statements write one row
-    SELECT %6$s INTO STRICT row_now FROM pgevict_rows r;
-    sent := pg_notify(%3$s, head || row_now || ']}') IS NULL;
-    RETURN NULL;
+  BEGIN
+    SELECT pg_catalog.concat(%14$L, pg_catalog.row_to_json(r.*), ']}') INTO STRICT message
+    FROM (SELECT %6$s FROM pgevict_rows r) r;
   EXCEPTION
   WHEN no_data_found THEN
     RETURN NULL;
   WHEN too_many_rows THEN
     NULL;
   WHEN OTHERS THEN
-    PERFORM pg_notify(%3$s, about || '}');
+    PERFORM pg_catalog.pg_notify(%3$s, %2$L);
     RETURN NULL;
   END;
+  IF pg_catalog.octet_length(message) OPERATOR(pg_catalog.<) %13$s THEN
+    sent := pg_catalog.pg_notify(%3$s, message) IS NULL;
+    RETURN NULL;
+  END IF;
+  -- Many rows, or one that is long.
+  DECLARE
+    path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
+    jit CONSTANT pg_catalog.text := pg_catalog.current_setting('jit');
+    head CONSTANT pg_catalog.text := %10$L;
+    messages pg_catalog.text[];
+    whole pg_catalog.bool;
+    shrink pg_catalog.int4 := 1;
   BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('jit', 'off', true);
     IF EXISTS (SELECT FROM pgevict_rows OFFSET %4$s) THEN
       RAISE 'too many rows';
     END IF;
-    SELECT greatest(1, (7900 - octet_length(head)) / (max(octet_length(%6$s)) + 2)) INTO step FROM (SELECT * FROM pgevict_rows LIMIT 20) r;
     LOOP
-      SELECT array_agg(head || r.part || ']}') INTO messages FROM (
-        SELECT string_agg(%6$s, ',') AS part
-        FROM (SELECT *, (row_number() OVER () - 1) / step AS pgevict_part FROM pgevict_rows) r GROUP BY r.pgevict_part
-      ) r;
-      EXIT WHEN step = 1 OR NOT EXISTS (SELECT FROM unnest(messages) AS m (text) WHERE octet_length(m.text) >= 8000);
-      step := step / 2;
+      %11$s
+      IF whole IS NOT TRUE THEN
+        %12$s
+      END IF;
+      EXIT WHEN shrink > %4$s OR NOT EXISTS (SELECT FROM unnest(messages) AS m (text) WHERE octet_length(m.text) >= %13$s);
+      shrink := shrink * 2;
     END LOOP;
     FOREACH message IN ARRAY messages LOOP
       sent := pg_notify(%3$s, message) IS NULL;
     END LOOP;
+    PERFORM set_config('search_path', path, true), set_config('jit', jit, true);
   EXCEPTION WHEN OTHERS THEN
-    PERFORM pg_notify(%3$s, about || '}');
+    PERFORM pg_catalog.pg_notify(%3$s, %2$L);
   END;
   RETURN NULL;
 END
@@ -57,62 +69,101 @@ $body$),
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 #variable_conflict use_variable
 DECLARE
-  about CONSTANT text := %2$L;
-  head CONSTANT text := %10$L;
-  row_now text;
-  row_was text;
-  messages text[];
-  message text;
-  step int; -- rows in a message
-  sent boolean;
+  message pg_catalog.text;
+  many pg_catalog.bool;
+  sent pg_catalog.bool;
 BEGIN
-  BEGIN -- most statements write one row
-    SELECT %6$s, (SELECT %7$s FROM pgevict_old o) INTO STRICT row_now, row_was FROM pgevict_rows r;
-    IF NOT %5$s OR row_now <> row_was THEN
-      sent := pg_notify(%3$s, head || row_now || '],"old":[' || row_was || ']}') IS NULL;
-    END IF;
-    RETURN NULL;
+  BEGIN
+    SELECT CASE WHEN NOT %5$s OR (pg_catalog.row_to_json(r.*)::pg_catalog.text OPERATOR(pg_catalog.<>)
+        (SELECT pg_catalog.row_to_json(o.*)::pg_catalog.text FROM (SELECT %7$s FROM pgevict_old o) o)) IS NOT FALSE THEN
+      pg_catalog.concat(%14$L, pg_catalog.row_to_json(r.*), '],"old":[', (SELECT pg_catalog.row_to_json(o.*) FROM (SELECT %7$s FROM pgevict_old o) o), ']}')
+      END INTO STRICT message
+    FROM (SELECT %6$s FROM pgevict_rows r) r;
   EXCEPTION
   WHEN no_data_found THEN
-    IF NOT EXISTS (SELECT FROM pgevict_old) THEN
+    IF NOT EXISTS (SELECT FROM pgevict_rows) AND NOT EXISTS (SELECT FROM pgevict_old) THEN
       RETURN NULL;
     END IF;
+    many := true;
   WHEN too_many_rows OR cardinality_violation THEN
-    NULL;
+    many := true;
   WHEN OTHERS THEN
-    PERFORM pg_notify(%3$s, about || '}');
+    PERFORM pg_catalog.pg_notify(%3$s, %2$L);
     RETURN NULL;
   END;
+  IF pg_catalog.octet_length(message) OPERATOR(pg_catalog.<) %13$s THEN
+    sent := pg_catalog.pg_notify(%3$s, message) IS NULL;
+    RETURN NULL;
+  ELSIF message IS NULL AND many IS NULL THEN -- one row that is as it was
+    RETURN NULL;
+  END IF;
+  -- Many rows, or one that is long.
+  DECLARE
+    path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
+    jit CONSTANT pg_catalog.text := pg_catalog.current_setting('jit');
+    head CONSTANT pg_catalog.text := %10$L;
+    messages pg_catalog.text[];
+    whole pg_catalog.bool;
+    shrink pg_catalog.int4 := 1;
   BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('jit', 'off', true);
     IF EXISTS (SELECT FROM pgevict_rows OFFSET %4$s) THEN
       RAISE 'too many rows';
     END IF;
-    -- Rows are paired by their position: both tables get a row at the same time. Only one that moves to a partition where
-    -- another trigger suppresses it comes to be in one of them alone.
-    IF (SELECT count(*) FROM pgevict_rows) <> (SELECT count(*) FROM pgevict_old) THEN
-      RAISE 'rows without a pair';
-    END IF;
-    SELECT greatest(1, (7900 - octet_length(head)) / (2 * max(octet_length(%6$s)) + 4)) INTO step FROM (SELECT * FROM pgevict_rows LIMIT 20) r;
     LOOP
-      SELECT array_agg(head || r.part || '],"old":[' || o.part || ']}') INTO messages FROM (
-        SELECT r.pgevict_part, string_agg(%6$s, ',') AS part
-        FROM (SELECT *, (row_number() OVER () - 1) / step AS pgevict_part FROM pgevict_rows) r GROUP BY r.pgevict_part
-      ) r FULL JOIN (
-        SELECT o.pgevict_part, string_agg(%7$s, ',') AS part
-        FROM (SELECT *, (row_number() OVER () - 1) / step AS pgevict_part FROM pgevict_old) o GROUP BY o.pgevict_part
-      ) o USING (pgevict_part)
-      WHERE NOT %5$s OR r.part <> o.part;
-      EXIT WHEN step = 1 OR NOT EXISTS (SELECT FROM unnest(messages) AS m (text) WHERE octet_length(m.text) >= 8000);
-      step := step / 2;
+      %11$s
+      IF whole IS NOT TRUE THEN
+        %12$s
+      END IF;
+      -- Rows are paired by their position: both tables get a row at the same time. Only one that moves to a partition where
+      -- another trigger suppresses it comes to be in one of them alone.
+      IF whole IS NOT TRUE THEN
+        RAISE 'rows without a pair';
+      END IF;
+      EXIT WHEN shrink > %4$s OR NOT EXISTS (SELECT FROM unnest(messages) AS m (text) WHERE octet_length(m.text) >= %13$s);
+      shrink := shrink * 2;
     END LOOP;
-    FOREACH message IN ARRAY coalesce(messages, '{}') LOOP
+    FOREACH message IN ARRAY messages LOOP
       sent := pg_notify(%3$s, message) IS NULL;
     END LOOP;
+    PERFORM set_config('search_path', path, true), set_config('jit', jit, true);
   EXCEPTION WHEN OTHERS THEN
-    PERFORM pg_notify(%3$s, about || '}');
+    PERFORM pg_catalog.pg_notify(%3$s, %2$L);
   END;
   RETURN NULL;
 END
+$body$),
+-- The queries for many rows, for format():
+--   1, 2 the columns of the new rows, of the old ones, as arrays   3, 4 whether all values are in the arrays: of the new rows, of both
+--   5 whether each column changed in any row   6 the names of those that did   7, 8, 9 parts of the arrays: for a sample, for ten
+--   messages, for one   10, 11 lists of what is in them   12 whether a message is to be sent
+--
+-- A message has each column as a list: names are not repeated, and Postgres makes JSON of an array faster than of a row. What
+-- did not change in any of the rows is sent once. An array is cut in two steps, since to find where a part begins takes longer
+-- the farther it is. How many rows a message has room for is told by 50 of them at the beginning, in the middle and at the end.
+('many rows', $body$
+        SELECT d.whole, CASE WHEN d.whole THEN ARRAY(
+          SELECT concat(head, '"columns":{'%10$s, '}}')
+          FROM generate_series(1, r.n, 10 * e.step) AS a (start), LATERAL (SELECT NULL%8$s OFFSET 0) t,
+            generate_series(1, least(10 * e.step, r.n - a.start + 1), e.step) AS b (start), LATERAL (SELECT NULL%9$s OFFSET 0) s
+        ) END INTO whole, messages
+        FROM (SELECT count(*)::int AS n%1$s FROM pgevict_rows r) r, LATERAL (SELECT true%3$s AS whole OFFSET 0) d, LATERAL (
+          SELECT greatest(1, (7900 - octet_length(head)) * least(50, r.n) / shrink / max(octet_length(concat(''%10$s)) + 1)) AS step
+          FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s
+        ) e;
+$body$),
+('many update', $body$
+        SELECT d.whole, CASE WHEN d.whole THEN ARRAY(
+          SELECT concat(head, '"changed":[', ltrim(concat(''%6$s), ','), '],"columns":{'%10$s, '},"old_columns":{', ltrim(concat(''%11$s), ','), '}}')
+          FROM generate_series(1, r.n, 10 * e.step) AS a (start), LATERAL (SELECT NULL%8$s OFFSET 0) t,
+            generate_series(1, least(10 * e.step, r.n - a.start + 1), e.step) AS b (start), LATERAL (SELECT NULL%9$s OFFSET 0) s
+          WHERE %12$s
+        ) END INTO whole, messages
+        FROM (SELECT count(*)::int AS n%1$s FROM pgevict_rows r) r, (SELECT count(*)::int AS n%2$s FROM pgevict_old o) o,
+          LATERAL (SELECT r.n = o.n%4$s AS whole%5$s OFFSET 0) d, LATERAL (
+          SELECT greatest(1, (7850 - octet_length(head) - octet_length(concat(''%6$s))) * least(50, r.n) / shrink / max(octet_length(concat(''%10$s%11$s)) + 1)) AS step
+          FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s
+        ) e;
 $body$),
 ('row', $body$
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
@@ -143,7 +194,7 @@ $body$),
 ('truncate', $body$
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 BEGIN
-  PERFORM pg_notify(%3$s, %2$L || '}');
+  PERFORM pg_notify(%3$s, %2$L);
   RETURN NULL;
 END
 $body$)

@@ -44,32 +44,63 @@ typed AS (
          t.typlen = -1 AND t.typname <> 'numeric' AND NOT (t.typname IN ('varchar', 'bpchar') AND a.typmod BETWEEN 5 AND 104) AS unbounded
   FROM attribute a JOIN pg_type t ON t.oid = a.type AND t.typtype <> 'd' JOIN pg_namespace n ON n.oid = t.typnamespace
 ),
--- Each column's text as JSON, for each name that a row has in the function. An object says that there is no text: for
--- documents, and for what is so long that a row would not fit into a message. Where rows that stay as they were are not
--- sent, it tells such values apart.
+-- Each column's text for each name that a row has in the functions: as a value of which JSON has that text, and as JSON
+-- itself. An object says that there is no text: for documents, and for what is so long that a row would not fit into a
+-- message. Where rows that stay as they were are not sent, it tells such values apart.
+-- Names are qualified where one row may need them: to fix search_path costs a tenth of the time that one row takes.
 described AS (
-  SELECT t.*, a.alias, w.quiet, greatest(500, 3600 / greatest(1, count(*) FILTER (WHERE unbounded) OVER (PARTITION BY t.watch, a.alias))) AS room,
+  SELECT t.*, a.alias, w.quiet, base IN ('json', 'jsonb') AS document, row_number() OVER (PARTITION BY t.watch, a.alias ORDER BY t.attnum) AS nth,
+         greatest(500, 3600 / greatest(1, count(*) FILTER (WHERE unbounded) OVER (PARTITION BY t.watch, a.alias))) AS room,
          -- Where the text does not depend on settings, it is asked for in a way that fails once the column has another type.
-         format(CASE WHEN base IN ('int2', 'int4', 'int8') THEN '(%s.%I & -1)::text' WHEN base IN ('text', 'varchar', 'bpchar') THEN '(%s.%I COLLATE "C")::text'
-                     WHEN base = 'bool' THEN '(%s.%I AND true)::text' WHEN base = 'uuid' THEN '%s.%I::uuid::text' ELSE '%s.%I::text' END, a.alias, t.attname) AS text
+         format(CASE WHEN base IN ('int2', 'int4', 'int8') THEN '(%s.%I OPERATOR(pg_catalog.&) -1)' WHEN base IN ('text', 'varchar', 'bpchar') THEN '(%s.%I COLLATE pg_catalog."C")::pg_catalog.text'
+                     WHEN base = 'bool' THEN '(%s.%I AND true)' WHEN base = 'uuid' THEN '%s.%I::pg_catalog.uuid' ELSE '%s.%I::pg_catalog.text' END, a.alias, t.attname) AS value
   FROM typed t JOIN watched w ON w.oid = t.watch
   CROSS JOIN (VALUES ('r'), ('o'), ('NEW'), ('OLD')) AS a (alias)
 ),
 pictured AS (
-  SELECT d.*,
-         CASE WHEN quiet THEN format($$'{"sha256":"' || encode(sha256(convert_to(%s, 'UTF8')), 'hex') || '"}'$$, text) ELSE $$'{}'$$ END AS object,
-         -- No text of these has a character that JSON writes in another way.
-         CASE WHEN base IN ('int2', 'int4', 'int8', 'bool', 'uuid', 'numeric', 'date', 'timestamp', 'timestamptz') THEN format($$'"' || %s || '"'$$, text)
-              ELSE format('to_json(%s)::text', text) END AS value
+  SELECT d.*, value || '::pg_catalog.text' AS text,
+         CASE WHEN quiet THEN format($$pg_catalog.concat('{"sha256":"', pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(%s::pg_catalog.text, 'UTF8')), 'hex'), '"}')$$, value)
+              ELSE $$'{}'$$ END AS object
   FROM described d
 ),
+-- What stands for a value where some are documents, or too long.
+bounded AS (
+  SELECT p.*, CASE WHEN document THEN format('CASE WHEN %s IS NULL THEN ''null'' ELSE %s END', text, object)
+                   WHEN unbounded THEN format('CASE WHEN octet_length(%s) > %s THEN %s ELSE coalesce(to_json(%1$s)::text, ''null'') END', text, room, object)
+                   ELSE format('coalesce(to_json(%s)::text, ''null'')', text) END AS json
+  FROM pictured p
+),
 image AS (
-  SELECT watch, alias, '(' || string_agg(
-           format('%L || coalesce(%s, %L)', CASE WHEN nth = 1 THEN '{' ELSE ',' END || to_json(attname) || ':',
-             CASE WHEN base IN ('json', 'jsonb') THEN object
-                  WHEN unbounded THEN format('CASE WHEN octet_length(%s) > %s THEN %s ELSE %s END', text, room, object, value)
-                  ELSE value END, 'null'), ' || ' ORDER BY nth) || $$ || '}')$$ AS row
-  FROM (SELECT *, row_number() OVER (PARTITION BY watch, alias ORDER BY attnum) AS nth FROM pictured) p GROUP BY watch, alias
+  SELECT watch, alias,
+         -- The row as JSON, whatever it holds; and the values, for row_to_json().
+         '(' || string_agg(format('%L || ', CASE WHEN nth = 1 THEN '{' ELSE ',' END || to_json(attname) || ':') || json, ' || ' ORDER BY nth) || $$ || '}')$$ AS row,
+         string_agg(format('%s AS %I', CASE WHEN document THEN format('CASE WHEN %s.%I IS NULL THEN NULL ELSE %s::pg_catalog.json END', alias, attname, object) ELSE value END, attname), ', ' ORDER BY nth) AS values
+  FROM bounded GROUP BY watch, alias
+),
+-- Of many rows, each column is an array: c1 and so on, and cut into parts o1 and so on for the old rows. There are two ways to
+-- make it: of the values, which is fast but leaves out those that are too long, so that some elements are missing; or of JSON.
+way AS (
+  SELECT b.*, fast, CASE WHEN fast AND NOT document THEN value ELSE json END AS cell,
+         CASE WHEN fast AND unbounded AND NOT document THEN format(' FILTER (WHERE (octet_length(%s) > %s) IS NOT TRUE)', text, room) ELSE '' END AS filter,
+         (document OR unbounded AND NOT fast) AND NOT quiet AS hides,
+         CASE WHEN fast AND NOT document THEN 'array_to_json(%s)::text' ELSE $$'[' || array_to_string(%s, ',') || ']'$$ END AS list
+  FROM bounded b CROSS JOIN (VALUES (true), (false)) AS f (fast) WHERE alias IN ('r', 'o')
+),
+piece AS (
+  SELECT w.oid AS watch, f.fast,
+         string_agg(format(', array_agg(%s)%s AS c%s', cell, filter, nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_arrays,
+         string_agg(format(', array_agg(%s)%s AS c%s', cell, filter, nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_arrays,
+         string_agg(format(' AND cardinality(r.c%s) = r.n', nth), '' ORDER BY nth) FILTER (WHERE filter <> '' AND alias = 'r') AS now_whole,
+         string_agg(format(' AND cardinality(o.c%s) = o.n', nth), '' ORDER BY nth) FILTER (WHERE filter <> '' AND alias = 'o') AS old_whole,
+         -- An object that says nothing may hide a change.
+         string_agg(format(', r.c%s <> o.c%1$s%s AS d%1$s', nth, CASE WHEN hides THEN format($$ OR '{}' = ANY (r.c%s) OR '{}' = ANY (o.c%1$s)$$, nth) ELSE '' END), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differ,
+         string_agg(format(', CASE WHEN d.d%s THEN %L END', nth, ',' || to_json(attname)), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS changed,
+         string_agg(format(', %%1$s.c%s[%%3$s] AS c%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_slices,
+         string_agg(format(', CASE WHEN d.d%s THEN %%2$s%1$s[%%3$s] END AS o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_slices,
+         string_agg(format(', %L || ' || list, CASE WHEN nth = 1 THEN '' ELSE ',' END || to_json(attname) || ':', 's.c' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_lists,
+         string_agg(format(', %L || ' || list, ',' || to_json(attname) || ':', 's.o' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_lists,
+         string_agg(format(' OR s.c%s <> s.o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differs
+  FROM watched w CROSS JOIN (VALUES (true), (false)) AS f (fast) LEFT JOIN way ON way.watch = w.oid AND way.fast = f.fast GROUP BY w.oid, f.fast
 ),
 -- The triggers, and the functions that they call: one for each table of the rules and each kind. Triggers of a statement
 -- fire only for the table that it names, so each partition and child has its own. A table that is itself a part of
@@ -83,21 +114,35 @@ kind (name, body, action, new_table, old_table, type) AS (
 body (name, source) AS (
 %bodies%
 ),
+-- The queries for many rows.
+query AS (
+  SELECT p.watch, replace(b.name, 'many ', '') AS body, p.fast,
+         format(b.source, now_arrays, old_arrays, now_whole, concat(now_whole, old_whole), differ, changed,
+           format(slices, 'r', 'o.c', 'p.start : p.start + 49'), format(slices, 'r', 'o.c', 'a.start : a.start + 10 * e.step - 1'),
+           format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), now_lists, old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END) AS source
+  FROM piece p JOIN watched w ON w.oid = p.watch JOIN body b ON b.name LIKE 'many %'
+  CROSS JOIN LATERAL (SELECT now_slices || CASE b.name WHEN 'many update' THEN old_slices ELSE '' END AS slices) l
+),
 function AS (
   SELECT w.oid AS watch, w.nspname, w.relname, k.name AS kind, -- its name fits into 63 bytes, whatever the table's
          CASE WHEN octet_length(w.label) <= 50 THEN w.label ELSE left(w.label, 5) || md5(w.label) END || ' ' || k.name AS name,
-         ARRAY['search_path=pg_catalog, pg_temp'] || CASE WHEN EXISTS (
-           SELECT FROM typed t WHERE t.watch = w.oid AND t.base NOT IN ('int2', 'int4', 'int8', 'text', 'varchar', 'bpchar', 'bool', 'uuid', 'json', 'jsonb')) THEN
-           ARRAY['DateStyle=ISO', 'TimeZone=UTC', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C'] ELSE '{}' END AS config,
+         -- Settings are fixed where the text of a value depends on them.
+         CASE WHEN EXISTS (SELECT FROM typed t WHERE t.watch = w.oid AND t.base NOT IN ('int2', 'int4', 'int8', 'text', 'varchar', 'bpchar', 'bool', 'uuid', 'json', 'jsonb')) THEN
+             ARRAY['search_path=pg_catalog, pg_temp', 'DateStyle=ISO', 'TimeZone=UTC', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C']
+           WHEN k.body NOT IN ('rows', 'update') THEN ARRAY['search_path=pg_catalog, pg_temp'] END AS config,
          format(b.source, regexp_replace(w.label, '[[:space:]]', ' ', 'g'),
-           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"' END,
+           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"}' END,
            quote_literal(%channel%), %max_rows%, w.quiet::text,
-           coalesce(max(i.row) FILTER (WHERE alias = 'r'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'o'), '''{}'''),
+           coalesce(max(i.values) FILTER (WHERE alias = 'r'), ''), coalesce(max(i.values) FILTER (WHERE alias = 'o'), ''),
            coalesce(max(i.row) FILTER (WHERE alias = 'NEW'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'OLD'), '''{}'''),
+           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,',
+           (SELECT q.source FROM query q WHERE q.watch = w.oid AND q.body = b.name AND q.fast), (SELECT q.source FROM query q WHERE q.watch = w.oid AND q.body = b.name AND NOT q.fast),
+           -- What pg_notify takes at most: 8000, unless the server was built for other pages.
+           current_setting('block_size')::int - 192,
            '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,"data":[') AS source
   FROM watched w CROSS JOIN kind k JOIN body b ON b.name = k.body LEFT JOIN image i ON i.watch = w.oid
   WHERE CASE k.name WHEN 'truncate' THEN true WHEN 'each' THEN w.child WHEN 'row' THEN NOT w.child AND w.relkind = 'p' ELSE NOT w.child END
-  GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.source, k.name, k.body, k.action
+  GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.name, b.source, k.name, k.body, k.action
 ),
 trigger AS (
   SELECT m.rel, m.nspname, m.relname, f.name AS function, k.*,

@@ -209,9 +209,10 @@ func (r *rule) wants(op string) bool {
 	return true
 }
 
-// unchanged reports whether an update is known to have left every column of the rule's "changed" as it was.
+// unchanged reports whether an update is known to have left every column of the rule's "changed" as it was. A row of which
+// one image is missing is gone, or was not there before, whatever the columns.
 func (r *rule) unchanged(c Change, row Row) bool {
-	if c.Op != Update || len(r.changed) == 0 {
+	if c.Op != Update || len(r.changed) == 0 || (row.Old == nil) != (row.New == nil) {
 		return false
 	}
 	for _, column := range r.changed {

@@ -252,6 +252,8 @@ func TestMatchChanged(t *testing.T) {
 		{"message names one that this row kept", Update, []string{"x"}, both("1", "1", "1", "1"), none},
 		{"message names one of two unknown", Update, []string{"x"}, []Row{{cols("id", "1", "x", "1"), cols("id", "1", "x", "1")}}, none},
 		{"insert, names nothing", Insert, []string{}, []Row{{New: cols("id", "1")}}, exact},
+		{"message names nothing, row gone", Update, []string{}, []Row{{Old: cols("id", "1", "x", "1", "y", "1")}}, exact},
+		{"message names another, row there", Update, []string{"id"}, []Row{{New: cols("id", "1", "x", "1", "y", "1")}}, exact},
 		{"any row", Update, nil, nil, []string{"t pattern k:* rows"}},
 		{"any row, names nothing", Update, []string{}, nil, none},
 		{"any row, names another", Update, []string{"z"}, nil, none},

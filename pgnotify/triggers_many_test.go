@@ -1,0 +1,122 @@
+package pgnotify_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgevict/pgnotify"
+)
+
+// Statements over many rows, of which some change in one column, some in another, and some not at all.
+func TestTriggersSendManyRowsExactly(t *testing.T) {
+	t.Parallel()
+	const rows = 1000
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, "b, %s ""b""" int, n numeric, other int)`)
+	w.triggers.MaxRows, w.triggers.Tables = rows, []pgnotify.Watch{{Table: "t", Columns: []string{"a", `b, %s "b"`, "n"}}}
+	w.columns["t"] = []string{"id", "a", `b, %s "b"`, "n"}
+	w.install()
+	images := func(where string) (images []string) {
+		t.Helper()
+		read, err := w.ears.Query(t.Context(), `SELECT format('{a%s b, %%s "b"%s id=%s n%s}', coalesce('=' || a, ' NULL'), coalesce('=' || "b, %s ""b"""::text, ' NULL'), id, coalesce('=' || n::text, ' NULL'))
+			FROM t WHERE `+where+` ORDER BY id`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer read.Close()
+		for read.Next() {
+			var image string
+			if err := read.Scan(&image); err != nil {
+				t.Fatal(err)
+			}
+			images = append(images, image)
+		}
+		return images
+	}
+	line := func(was, is string) string { return "update public.t " + was + "→" + is }
+	exec(t, w.writer, `CREATE TABLE source AS SELECT i AS id, CASE i % 3 WHEN 0 THEN 'x "y" \ 中' || i WHEN 1 THEN '' END AS a, CASE i % 7 WHEN 0 THEN i END AS b, CASE i % 2 WHEN 0 THEN 1.0 END AS n
+		FROM generate_series(1, 1000) i`)
+	if got := w.rows(`INSERT INTO t SELECT * FROM source`); len(got) != rows || !slices.Equal(got, sortedLines("insert", nil, images("true"))) {
+		t.Errorf("an insert sent %d rows: %.300q", len(got), got)
+	}
+	for _, set := range []string{
+		"other = 1", "a = a", "a = 'z'", "a = NULL", `"b, %s ""b""" = CASE WHEN id % 500 = 0 THEN 5 ELSE "b, %s ""b""" END`, "n = n * 1.0", "n = 7, a = id::text", "a = NULLIF(a, '500'), n = n + 0.00",
+	} {
+		before := images("true")
+		got := w.rows(`UPDATE t SET ` + set)
+		var want []string
+		for i, is := range images("true") {
+			want = append(want, line(before[i], is))
+		}
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("SET %s sent\n%.500q, want\n%.500q", set, got, want)
+		}
+	}
+	// Keys that change in some rows only.
+	stay, before := images("id <= 900"), images("id > 900")
+	got := w.rows(`UPDATE t SET id = CASE WHEN id > 900 THEN id + 1000 ELSE id END`)
+	var want []string
+	for _, same := range stay {
+		want = append(want, line(same, same))
+	}
+	for i, is := range images("id > 900") {
+		want = append(want, line(before[i], "nil"), line("nil", is))
+	}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("keys that change in some rows: %.500q, want\n%.500q", got, want)
+	}
+	want = sortedLines("delete", images("true"), nil)
+	if got := w.rows(`DELETE FROM t`); !slices.Equal(got, want) {
+		t.Errorf("a delete sent %d rows, want %d: %.300q", len(got), len(want), got)
+	}
+}
+
+func sortedLines(op string, old, now []string) (lines []string) {
+	for _, is := range now {
+		lines = append(lines, op+" public.t nil→"+is)
+	}
+	for _, was := range old {
+		lines = append(lines, op+" public.t "+was+"→nil")
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// Messages are cut between rows whatever their number and length, and the settings of the writer stay as they were.
+func TestTriggersCutManyRows(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
+	w.triggers.MaxRows = 1500
+	w.install()
+	for _, n := range []int{2, 3, 50, 51, 101, 777, 1500} {
+		// Lengths that grow, so that what the first rows tell is wrong, and characters that JSON writes longer.
+		got := w.rows(fmt.Sprintf(`INSERT INTO t SELECT i, repeat('"', i %% 61) || repeat('x', i / 100) FROM generate_series(1, %d) i`, n))
+		if len(got) != n {
+			t.Errorf("an insert of %d rows sent %d", n, len(got))
+		}
+		for _, set := range []string{"a = a", "a = a || 'y'", "a = CASE WHEN id % 50 = 0 THEN repeat('z', 3500) ELSE a END"} {
+			if got := w.rows(`UPDATE t SET ` + set); len(got) != n {
+				t.Errorf("an update of %d rows, SET %s, sent %d: %.300q", n, set, len(got), got)
+			}
+		}
+		if got := w.rows(`DELETE FROM t`); len(got) != n {
+			t.Errorf("a delete of %d rows sent %d", n, len(got))
+		}
+	}
+	exec(t, w.writer, `SET search_path = public, "odd, path"; SET jit = on`)
+	for _, statement := range []string{`INSERT INTO t SELECT i, 'a' FROM generate_series(1, 10) i`, `UPDATE t SET a = 'b'`, `INSERT INTO t SELECT i, 'a' FROM generate_series(11, 6000) i`, `DELETE FROM t`} {
+		exec(t, w.writer, `BEGIN; SET LOCAL work_mem = '1MB'`)
+		exec(t, w.writer, statement)
+		var path, jit string
+		if err := w.writer.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('jit')`).Scan(&path, &jit); err != nil || path != `public, "odd, path"` || jit != "on" {
+			t.Errorf("after %s, search_path is %s and jit %s: %v", statement, path, jit, err)
+		}
+		exec(t, w.writer, `COMMIT`)
+	}
+	if payloads := w.payloads(`SHOW search_path`); !slices.ContainsFunc(payloads, func(p string) bool { return strings.Contains(p, `"columns"`) }) {
+		t.Errorf("no message has columns: %.300q", payloads)
+	}
+}
