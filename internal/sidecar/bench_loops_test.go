@@ -23,7 +23,11 @@ const (
 	loopUnlink = "unlink" // one notification, one UNLINK, wait for the reply
 	loopNaive  = "naive"  // one notification, one DEL, wait for the reply
 	loopRead   = "read"   // read the notifications, and nothing else
+	loopFresh  = "fresh"  // one notification, one SELECT, one SET, wait for each reply
 )
+
+// freshRow reads what a refreshed key is to be.
+const freshRow = "SELECT row_to_json(a)::text FROM actions a WHERE id = $1"
 
 // TestBenchLoop is not a test: the benchmarks run it in a process of its own, as they do pgevict. It prints a line when
 // it listens, and one after each loopCount notifications.
@@ -52,6 +56,10 @@ func runLoop(t *testing.T, kind string) error {
 	if err != nil {
 		return err
 	}
+	rows, err := pgx.Connect(ctx, os.Getenv("DATABASE_URL"))
+	if err != nil {
+		return err
+	}
 	channel := os.Getenv(loopChannel)
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
@@ -77,6 +85,18 @@ func runLoop(t *testing.T, kind string) error {
 				command = rdb.Unlink
 			}
 			if err := command(ctx, name).Err(); err != nil {
+				return err
+			}
+		case loopFresh:
+			name, err := key(notification.Payload)
+			if err != nil {
+				return err
+			}
+			var row string
+			if err := rows.QueryRow(ctx, freshRow, strings.TrimPrefix(name, "action:")).Scan(&row); err != nil {
+				return err
+			}
+			if err := rdb.Set(ctx, name, row, 0).Err(); err != nil {
 				return err
 			}
 		case loopRead:

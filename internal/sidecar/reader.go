@@ -3,6 +3,8 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,10 +61,14 @@ type reading struct {
 	query string
 	args  [][]byte
 	value *invalidate.Value
+	last  bool // of its transaction
 }
 
 // read reads the values of targets. It never takes long: whatever Postgres does, each has its value or its error.
 func (r *reader) read(ctx context.Context, targets []rules.Target) []invalidate.Value {
+	// Many that each take a little less than they may would take minutes.
+	ctx, cancel := context.WithTimeout(ctx, 10*r.timeout+10*time.Second)
+	defer cancel()
 	values := make([]invalidate.Value, len(targets))
 	all := make([]reading, len(targets))
 	for i, t := range targets {
@@ -72,6 +78,7 @@ func (r *reader) read(ctx context.Context, targets []rules.Target) []invalidate.
 			all[i].args = append(all[i].args, []byte(arg))
 		}
 	}
+	slices.SortStableFunc(all, func(a, b reading) int { return strings.Compare(a.query, b.query) }) // see ask
 	conns, err := r.take(ctx, len(all))
 	if err != nil {
 		fail(all, err)
@@ -137,8 +144,8 @@ func (r *reader) readOn(ctx context.Context, c *readConn, left []reading) *readC
 			fail(left, err)
 			left = nil
 		}
-		if err != nil && !c.IsClosed() {
-			c.leave()
+		if err != nil {
+			c.drop()
 		}
 		if c.IsClosed() {
 			c, kept = nil, false

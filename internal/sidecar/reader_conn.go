@@ -34,6 +34,7 @@ type readConn struct {
 	statements map[string]*pgconn.StatementDescription // by the query
 	timeout    time.Duration
 	era        int
+	together   int // how many readings may go in one transaction
 }
 
 // connectToRead opens a connection on which nothing can be written, and nothing takes longer than the timeout.
@@ -84,20 +85,26 @@ func (c *readConn) leave() {
 	_ = c.Close(ctx) // it is not needed any more
 }
 
-// abort closes the connection in the middle of what was sent. The server would go on with all of that: it ends when its
-// next answer is refused, and it is told to come to that at once.
-func (c *readConn) abort() {
+// drop closes the connection, also in the middle of what was sent. The server would go on with all of that, and the driver
+// would take its answers for a while: it ends when its next answer is refused.
+func (c *readConn) drop() {
 	conn := c.Conn()
 	if encrypted, ok := conn.(*tls.Conn); ok {
 		conn = encrypted.NetConn()
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // else the server's answers are taken, and thrown away
+		_ = tcp.SetLinger(0) // else it ends later
 	}
 	c.leave()
+	_ = conn.Close() // which leave does not do if the driver has begun to
+}
+
+// abort drops the connection, and has the server come to its next answer at once.
+func (c *readConn) abort() {
+	c.drop()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = c.CancelRequest(ctx) // it would end a little later
+	_ = c.CancelRequest(ctx) // else it ends later
 }
 
 // patiently gives a context that ends when nothing has come for too long; came says that something did.
@@ -126,51 +133,87 @@ func readStatement(query string) string {
 		)::text, (SELECT pg_snapshot_xmax(s)::text::bigint - (SELECT count(*) FROM pg_snapshot_xip(s)) FROM pg_current_snapshot() AS s)::text`
 }
 
+// Readings of one query go together in a transaction, up to so many and for about so long: a transaction for each would
+// take three times as long, and a long one would keep its locks from who alters a table. One that fails takes those behind
+// it along, which are asked again.
+const (
+	mostTogether = 16
+	longTogether = 10 * time.Millisecond
+)
+
 // ask reads values in one round trip, and one more for each query that is new here, which it adds to prepared. It gives
-// what has neither a value nor an error, because of the error, or since it is to be asked again.
+// what has neither a value nor an error, because of the error, or since it is to be asked again. Readings of one query
+// stand together.
 func (c *readConn) ask(ctx context.Context, readings []reading, prepared map[string]bool) (left []reading, err error) {
 	ctx, came, done := c.patiently(ctx)
 	defer done()
-	if readings, err = c.prepare(ctx, came, readings, prepared); err != nil {
+	if readings, err = c.prepare(ctx, came, readings, prepared); err != nil || len(readings) == 0 {
 		return readings, err
 	}
+	began := time.Now()
 	p := c.StartPipeline(ctx)
-	for _, q := range readings {
+	together := 0
+	for i := range readings {
+		q := &readings[i]
 		p.SendQueryStatement(c.statements[q.query], q.args, nil, nil)
-		p.SendPipelineSync() // so that each fails alone, and holds its locks no longer than it takes
+		together++
+		if q.last = together >= c.together || i == len(readings)-1 || q.query != readings[i+1].query; q.last {
+			p.SendPipelineSync()
+			together = 0
+		}
 	}
 	if err := p.Flush(); err != nil {
 		return readings, fmt.Errorf("send queries: %w", because(ctx, err))
 	}
 	outdated := map[string]bool{} // statements, perhaps
+	failed, anyFailed := false, false
 	for i, q := range readings {
-		err := c.answer(p, q.value)
-		came()
-		switch {
-		case err == nil:
-		case c.IsClosed():
-			return append(left, readings[i:]...), fmt.Errorf("read answers: %w", because(ctx, err))
-		case !tookLong(err) && !prepared[q.query]:
-			outdated[q.query] = true
+		if failed {
 			left = append(left, q)
-		case !tookLong(err) || i == len(readings)-1:
-			q.value.Err = err
-		default:
-			c.abort()
-			for _, other := range readings[i:] {
-				if other.query == q.query {
-					other.value.Err = err
-				} else {
-					left = append(left, other)
-				}
+		} else if err := readAnswer(p, q.value); err != nil {
+			failed, anyFailed = true, true
+			switch {
+			case c.IsClosed():
+				return append(left, readings[i:]...), fmt.Errorf("read answers: %w", because(ctx, err))
+			case tookLong(err) && i < len(readings)-1:
+				c.abort()
+				return append(left, failQuery(readings[i:], q.query, err)...), nil
+			case tookLong(err) || prepared[q.query]:
+				q.value.Err = err
+			default:
+				outdated[q.query] = true
+				left = append(left, q)
 			}
-			return left, nil
 		}
+		if q.last {
+			failed = false
+			if _, err := p.GetResults(); err != nil {
+				c.abort()
+				return append(left, readings[i+1:]...), fmt.Errorf("end a transaction: %w", because(ctx, err))
+			}
+		}
+		came()
 	}
 	if err := p.Close(); err != nil && c.IsClosed() {
 		return left, fmt.Errorf("read answers: %w", because(ctx, err))
 	}
+	c.together = 1
+	if each := time.Since(began) / time.Duration(len(readings)); !anyFailed {
+		c.together = min(int(longTogether/max(each, 1)), mostTogether)
+	}
 	return left, c.forget(ctx, outdated)
+}
+
+// failQuery gives the readings of one query an error, and gives the others.
+func failQuery(readings []reading, query string, err error) (others []reading) {
+	for _, q := range readings {
+		if q.query == query {
+			q.value.Err = err
+		} else {
+			others = append(others, q)
+		}
+	}
+	return others
 }
 
 // prepare prepares the queries that are new here, and gives the readings of which the query is good. With an error none is.
@@ -193,15 +236,10 @@ func (c *readConn) prepare(ctx context.Context, came func(), readings []reading,
 		}
 		prepared[q.query] = true
 	}
-	var good []reading
-	for _, q := range readings {
-		if err := refused[q.query]; err != nil {
-			q.value.Err = err
-		} else {
-			good = append(good, q)
-		}
+	for query, err := range refused {
+		readings = failQuery(readings, query, err)
 	}
-	return good, nil
+	return readings, nil
 }
 
 // forget drops statements, to have them prepared anew.
@@ -221,26 +259,23 @@ func statementName(query string) string {
 	return "pgevict_" + hex.EncodeToString(sum[:8])
 }
 
-// answer reads the answer to one query.
-func (c *readConn) answer(p *pgconn.Pipeline, value *invalidate.Value) error {
+// readAnswer reads the answer to one query.
+func readAnswer(p *pgconn.Pipeline, value *invalidate.Value) error {
 	results, err := p.GetResults()
-	if rows, ok := results.(*pgconn.ResultReader); ok {
-		for rows.NextRow() { // there is one
-			text, version := rows.Values()[0], rows.Values()[1]
-			value.Text, value.Found = string(text), text != nil
-			value.Version, err = strconv.ParseUint(string(version), 10, 64)
-		}
-		if _, closeErr := rows.Close(); closeErr != nil {
-			err = closeErr
-		}
+	rows, ok := results.(*pgconn.ResultReader)
+	if !ok && err == nil {
+		err = fmt.Errorf("an answer of the wrong kind: %T", results)
 	}
-	if c.IsClosed() {
+	if !ok {
 		return err
 	}
-	if _, syncErr := p.GetResults(); syncErr != nil { // the end of its transaction
-		return syncErr
+	for rows.NextRow() { // there is one
+		text, version := rows.Values()[0], rows.Values()[1]
+		value.Text, value.Found = string(text), text != nil
+		value.Version, err = strconv.ParseUint(string(version), 10, 64)
 	}
-	return err
+	_, closeErr := rows.Close()
+	return errors.Join(closeErr, err)
 }
 
 // tookLong reports whether a query was given up, by the server or by somebody there. The next would wait as long.

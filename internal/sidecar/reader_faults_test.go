@@ -65,6 +65,30 @@ func TestSlowReadsHoldUpNothing(t *testing.T) {
 	}
 }
 
+// TestReadsThatBecomeSlowAreGivenUp has queries, of which many go together since they are quick, become slow without one
+// of them taking too long.
+func TestReadsThatBecomeSlowAreGivenUp(t *testing.T) {
+	t.Parallel()
+	const timeout = 500 * time.Millisecond
+	r := newReads(t, `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 200) i;
+		CREATE TABLE pace (s float8); INSERT INTO pace VALUES (0)`, 2, timeout)
+	targets := refreshed(t, numbers(1, 201), "SELECT n::text || pg_sleep(s) FROM t, pace WHERE id = {id}")
+	for range 3 {
+		r.all(r.read(t.Context(), targets))
+	}
+	r.exec(`UPDATE pace SET s = 0.3`)
+	began := time.Now()
+	if v := r.read(t.Context(), targets)[199]; v.Err == nil {
+		t.Errorf("%+v", v)
+	}
+	if took := time.Since(began); took > 10*timeout+13*time.Second { // as a rule it is much less
+		t.Errorf("it took %v", took)
+	}
+	livetest.Eventually(t, 5*time.Second, "the server ends", func() bool { return r.backends() == 0 })
+	r.exec(`UPDATE pace SET s = 0`)
+	r.all(r.read(t.Context(), targets))
+}
+
 func TestReadsHeal(t *testing.T) {
 	t.Parallel()
 	r := newReads(t, `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 200) i`, 2, 5*time.Second)
@@ -119,7 +143,7 @@ func TestReadsHeal(t *testing.T) {
 	for range 2 {
 		livetest.Eventually(t, 10*time.Second, "it sleeps", func() bool {
 			var n int
-			return r.db.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`).Scan(&n) == nil && n > 0
+			return r.db.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()`).Scan(&n) == nil && n > 0
 		})
 	}
 	reading.Wait()

@@ -196,7 +196,7 @@ func TestWhatFailsFailsAlone(t *testing.T) {
 		"SELECT set_config('transaction_read_only', 'off', true) || {id}::text": "25001",
 	}
 	good := "SELECT n FROM t WHERE id = {id}"
-	for range 2 { // and of statements that were prepared before
+	for range 3 { // and of statements that were prepared before, many in one transaction
 		targets := refreshed(t, numbers(1, 101), append(slices.Sorted(maps.Keys(wrong)), good)...)
 		for i, v := range r.read(t.Context(), targets) {
 			refresh, args := targets[i].Refresh()
