@@ -38,8 +38,11 @@ const (
 	// KEYS: the key, the lease. ARGV: a text for a new lease, its time to live in ms, 1 for only what is cached.
 	takeLease = `
 if ARGV[3] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return false end
-local lease = redis.call('GET', KEYS[2]) or ARGV[1] .. ' 0'
-redis.call('SET', KEYS[2], lease, 'PX', ARGV[2])
+local lease = redis.call('GET', KEYS[2])
+if not lease then
+  lease = ARGV[1] .. ' 0'
+  redis.call('SET', KEYS[2], lease, 'PX', ARGV[2])
+end
 return string.match(lease, '^%S+')`
 
 	// setUnderLease gives 1: set; 0: what is there, or is not any more, is newer; -1: the lease is lost.
@@ -60,7 +63,8 @@ redis.call('SET', KEYS[2], text .. ' ' .. ARGV[3], 'PX', ARGV[2])
 return 1`
 )
 
-// leaseTTL is how long a refresh may take from its lease to its write.
+// leaseTTL is how long a refresh may take from its lease to its write. Only a write prolongs it, so that a lease ends of which
+// the version is one that no snapshot reaches: after a failover of Postgres versions may be lower.
 const leaseTTL = 2 * time.Minute
 
 // refresh reads the keys that wait anew, and sets or deletes them.

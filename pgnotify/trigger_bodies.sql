@@ -136,32 +136,34 @@ $body$),
 -- The queries for many rows, for format():
 --   1, 2 the columns of the new rows, of the old ones, as arrays   3, 4 whether all values are in the arrays: of the new rows, of both
 --   5 whether each column changed in any row   6 the names of those that did   7, 8, 9 parts of the arrays: for a sample, for ten
---   messages, for one   10, 11 lists of what is in them   12 whether a message is to be sent
+--   messages, for one   10, 11 lists of what is in them   12 whether a message is to be sent   13, 14 what is in them, as rows
 --
--- A message has each column as a list: names are not repeated, and Postgres makes JSON of an array faster than of a row. What
--- did not change in any of the rows is sent once. An array is cut in two steps, since to find where a part begins takes longer
+-- A message about more than a thousand rows has each column as a list: names are not repeated, and Postgres makes JSON of an
+-- array faster than of a row. What did not change in any of the rows is sent once there. An array is cut in two steps, since to find where a part begins takes longer
 -- the farther it is. How many rows a message has room for is told by 50 of them at the beginning, in the middle and at the end.
 ('many rows', $body$
         SELECT d.whole, CASE WHEN d.whole THEN ARRAY(
-          SELECT concat(head, '"columns":{'%10$s, '}}')
+          SELECT CASE WHEN r.n > 1000 THEN concat(head, '"columns":{'%10$s, '}}') ELSE concat(head, '"data":', %13$s, '}') END
           FROM generate_series(1, r.n, 10 * e.step) AS a (start), LATERAL (SELECT NULL%8$s OFFSET 0) t,
             generate_series(1, least(10 * e.step, r.n - a.start + 1), e.step) AS b (start), LATERAL (SELECT NULL%9$s OFFSET 0) s
         ) END INTO whole, messages
         FROM (SELECT count(*)::int AS n%1$s FROM pgevict_rows r) r, LATERAL (SELECT true%3$s AS whole OFFSET 0) d, LATERAL (
-          SELECT greatest(1, (7900 - octet_length(head)) * least(50, r.n) / shrink / max(octet_length(concat(''%10$s)) + 1)) AS step
+          SELECT greatest(1, (7900 - octet_length(head)) * least(50, r.n) / shrink / max(octet_length(CASE WHEN r.n > 1000 THEN concat(''%10$s) ELSE %13$s END) + 1)) AS step
           FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s
         ) e;
 $body$),
 ('many update', $body$
         SELECT d.whole, CASE WHEN d.whole THEN ARRAY(
-          SELECT concat(head, '"changed":[', ltrim(concat(''%6$s), ','), '],"columns":{'%10$s, '},"old_columns":{', ltrim(concat(''%11$s), ','), '}}')
+          SELECT CASE WHEN r.n > 1000 THEN
+            concat(head, '"changed":[', ltrim(concat(''%6$s), ','), '],"columns":{'%10$s, '},"old_columns":{', ltrim(concat(''%11$s), ','), '}}')
+            ELSE concat(head, '"data":', %13$s, ',"old":', %14$s, '}') END
           FROM generate_series(1, r.n, 10 * e.step) AS a (start), LATERAL (SELECT NULL%8$s OFFSET 0) t,
             generate_series(1, least(10 * e.step, r.n - a.start + 1), e.step) AS b (start), LATERAL (SELECT NULL%9$s OFFSET 0) s
           WHERE %12$s
         ) END INTO whole, messages
         FROM (SELECT count(*)::int AS n%1$s FROM pgevict_rows r) r, (SELECT count(*)::int AS n%2$s FROM pgevict_old o) o,
           LATERAL (SELECT r.n = o.n%4$s AS whole%5$s OFFSET 0) d, LATERAL (
-          SELECT greatest(1, (7850 - octet_length(head) - octet_length(concat(''%6$s))) * least(50, r.n) / shrink / max(octet_length(concat(''%10$s%11$s)) + 1)) AS step
+          SELECT greatest(1, (7850 - octet_length(head) - octet_length(concat(''%6$s))) * least(50, r.n) / shrink / max(octet_length(CASE WHEN r.n > 1000 THEN concat(''%10$s%11$s) ELSE concat(%13$s, %14$s) END) + 1)) AS step
           FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s
         ) e;
 $body$),

@@ -83,6 +83,7 @@ way AS (
   SELECT b.*, fast, CASE WHEN fast AND NOT document THEN value ELSE json END AS cell,
          CASE WHEN fast AND unbounded AND NOT document THEN format(' FILTER (WHERE (octet_length(%s) > %s) IS NOT TRUE)', text, room) ELSE '' END AS filter,
          (document OR unbounded AND NOT fast) AND NOT quiet AS hides,
+         fast AND NOT document AS fast_and_typed,
          CASE WHEN fast AND NOT document THEN 'array_to_json(%s)::text' ELSE $$'[' || array_to_string(%s, ',') || ']'$$ END AS list
   FROM bounded b CROSS JOIN (VALUES (true), (false)) AS f (fast) WHERE alias IN ('r', 'o')
 ),
@@ -99,7 +100,14 @@ piece AS (
          string_agg(format(', CASE WHEN d.d%s THEN %%2$s%1$s[%%3$s] END AS o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_slices,
          string_agg(format(', %L || ' || list, CASE WHEN nth = 1 THEN '' ELSE ',' END || to_json(attname) || ':', 's.c' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_lists,
          string_agg(format(', %L || ' || list, ',' || to_json(attname) || ':', 's.o' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_lists,
-         string_agg(format(' OR s.c%s <> s.o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differs
+         string_agg(format(' OR s.c%s <> s.o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differs,
+         -- The same as rows.
+         $$(SELECT concat('[', string_agg(row_to_json(x)::text, ','), ']') FROM (SELECT * FROM unnest($$ ||
+           string_agg(format('s.c%s%s', nth, CASE WHEN fast_and_typed THEN '' ELSE '::json[]' END), ', ' ORDER BY nth) FILTER (WHERE alias = 'r') || ') AS x (' ||
+           string_agg(quote_ident(attname), ', ' ORDER BY nth) FILTER (WHERE alias = 'r') || ')) x)' AS now_rows,
+         $$(SELECT concat('[', string_agg(row_to_json(x)::text, ','), ']') FROM (SELECT * FROM unnest($$ ||
+           string_agg(format('coalesce(s.o%s, s.c%1$s)%s', nth, CASE WHEN fast_and_typed THEN '' ELSE '::json[]' END), ', ' ORDER BY nth) FILTER (WHERE alias = 'o') || ') AS x (' ||
+           string_agg(quote_ident(attname), ', ' ORDER BY nth) FILTER (WHERE alias = 'o') || ')) x)' AS old_rows
   FROM watched w CROSS JOIN (VALUES (true), (false)) AS f (fast) LEFT JOIN way ON way.watch = w.oid AND way.fast = f.fast GROUP BY w.oid, f.fast
 ),
 -- The triggers, and the functions that they call: one for each table of the rules and each kind. Triggers of a statement
@@ -119,7 +127,8 @@ query AS (
   SELECT p.watch, replace(b.name, 'many ', '') AS body, p.fast,
          format(b.source, now_arrays, old_arrays, now_whole, concat(now_whole, old_whole), differ, changed,
            format(slices, 'r', 'o.c', 'p.start : p.start + 49'), format(slices, 'r', 'o.c', 'a.start : a.start + 10 * e.step - 1'),
-           format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), now_lists, old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END) AS source
+           format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), now_lists, old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END,
+           coalesce(now_rows, $$'[]'$$), coalesce(old_rows, $$'[]'$$)) AS source
   FROM piece p JOIN watched w ON w.oid = p.watch JOIN body b ON b.name LIKE 'many %'
   CROSS JOIN LATERAL (SELECT now_slices || CASE b.name WHEN 'many update' THEN old_slices ELSE '' END AS slices) l
 ),

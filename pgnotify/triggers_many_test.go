@@ -107,7 +107,7 @@ func TestTriggersCutManyRows(t *testing.T) {
 		}
 	}
 	exec(t, w.writer, `SET search_path = public, "odd, path"; SET jit = on`)
-	for _, statement := range []string{`INSERT INTO t SELECT i, 'a' FROM generate_series(1, 10) i`, `UPDATE t SET a = 'b'`, `INSERT INTO t SELECT i, 'a' FROM generate_series(11, 6000) i`, `DELETE FROM t`} {
+	for _, statement := range []string{`INSERT INTO t SELECT i, 'a' FROM generate_series(1, 10) i`, `UPDATE t SET a = 'b'`, `INSERT INTO t SELECT i, 'a' FROM generate_series(11, 1400) i`, `DELETE FROM t`} {
 		exec(t, w.writer, `BEGIN; SET LOCAL work_mem = '1MB'`)
 		exec(t, w.writer, statement)
 		var path, jit string
@@ -116,7 +116,19 @@ func TestTriggersCutManyRows(t *testing.T) {
 		}
 		exec(t, w.writer, `COMMIT`)
 	}
-	if payloads := w.payloads(`SHOW search_path`); !slices.ContainsFunc(payloads, func(p string) bool { return strings.Contains(p, `"columns"`) }) {
-		t.Errorf("no message has columns: %.300q", payloads)
+	_ = w.payloads(`SELECT 1`)
+	// Rows come as rows up to a thousand, and column by column beyond.
+	for n, columns := range map[int]bool{2: false, 1000: false, 1001: true, 1500: true} {
+		for _, p := range w.payloads(fmt.Sprintf(`INSERT INTO t SELECT i, 'a' FROM generate_series(10001, %d) i`, 10000+n)) {
+			if strings.Contains(p, `"columns":{`) != columns || strings.Contains(p, `"data":[{"id":`) == columns {
+				t.Errorf("of %d rows a message begins %.100q", n, p)
+			}
+		}
+		for _, p := range w.payloads(`UPDATE t SET a = 'b'`) {
+			if strings.Contains(p, `"columns":{`) != columns || strings.Contains(p, `"old":[{"id":`) == columns {
+				t.Errorf("of %d rows a message begins %.100q", n, p)
+			}
+		}
+		_ = w.payloads(`DELETE FROM t`)
 	}
 }
