@@ -68,23 +68,45 @@ func (s *shard) flush(ctx context.Context) error {
 		s.undone(exact, targets)
 		return err
 	}
-	s.done(exact, targets, refused, retryAfter)
-	return nil
+	return s.done(exact, targets, refused, retryAfter)
 }
 
-// done takes note of targets of a group that were taken and that Redis has forgotten, but for those that it refused.
-func (s *shard) done(g group, targets, refused map[rules.Target]time.Duration, retry time.Duration) {
+// done takes note of targets of a group that were taken and that Redis has forgotten, but for those that it refused. If that
+// is all of them, they go back into the set, and it is an error; but not patterns, since a walk is too dear to be tried again
+// at once.
+func (s *shard) done(g group, targets map[rules.Target]time.Duration, refused map[rules.Target]error, retry time.Duration) error {
+	later := make(map[rules.Target]time.Duration, len(refused))
+	var refusal error
+	for t, err := range refused {
+		later[t], refusal = targets[t], err
+	}
+	switch {
+	case refusal == nil:
+	case g != patterns && len(refused) == len(targets):
+		s.undone(g, targets)
+		return refusal
+	default:
+		s.failed(refusal)
+	}
 	for t := range refused {
-		refused[t] = targets[t]
 		delete(targets, t)
 	}
 	s.applied(targets)
 	s.mu.Lock()
+	s.delay(s, g, targets, s.AgainAfter, since{})
+	s.mu.Unlock()
+	s.postpone(g, later, retry)
+	return nil
+}
+
+// postpone takes note that what was taken of a group has been dealt with, but for some targets that are to be tried again
+// after a while, on whichever server they are then.
+func (s *shard) postpone(g group, later map[rules.Target]time.Duration, after time.Duration) {
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &s.groups[g]
-	s.delay(nil, g, refused, retry, w.flying)
+	s.delay(nil, g, later, after, w.flying)
 	s.landed(w)
-	s.delay(s, g, targets, s.AgainAfter, since{})
 }
 
 // undone puts targets of a group that were taken back into the set.
@@ -112,10 +134,9 @@ func (s *shard) applied(targets map[rules.Target]time.Duration) {
 
 // deleteTargets deletes keys and fields, and gives those that Redis refused while it took others. After an error all are
 // to be tried again.
-func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time.Duration, markDue bool) (map[rules.Target]time.Duration, error) {
+func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time.Duration, markDue bool) (map[rules.Target]error, error) {
 	commands := s.commandsFor(targets)
-	refused := map[rules.Target]time.Duration{}
-	var refusal error
+	refused := map[rules.Target]error{}
 	var written func(ahead bool) error
 	for done := false; !done; {
 		n, keys := 0, 0
@@ -134,21 +155,13 @@ func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time
 		if err != nil {
 			return nil, err
 		}
-		for t, err := range s.refusals(ctx, chunk) {
-			refused[t], refusal = targets[t], err
-		}
+		maps.Copy(refused, s.refusals(ctx, chunk))
 	}
 	s.refusing = len(refused) > 0
 	if written != nil {
 		if err := written(s.refusing); redis.IsLoadingError(err) {
 			return nil, err // nothing can be done before that has ended
 		}
-	}
-	if refusal != nil && len(refused) == len(targets) {
-		return nil, refusal
-	}
-	if refusal != nil {
-		s.failed(refusal)
 	}
 	return refused, nil
 }

@@ -73,22 +73,11 @@ func (s *shard) refresh(ctx context.Context) error {
 	s.mu.Lock()
 	targets := w.take()
 	s.mu.Unlock()
-	refused := map[rules.Target]time.Duration{}
-	var refusal error
+	refused := map[rules.Target]error{}
 	for part := range slices.Chunk(slices.Collect(maps.Keys(targets)), refreshesPerStep) {
-		for t, err := range s.renew(ctx, part) {
-			refused[t], refusal = 0, err
-		}
+		maps.Copy(refused, s.renew(ctx, part))
 	}
-	if refusal != nil && len(refused) == len(targets) {
-		s.undone(refreshes, targets)
-		return refusal
-	}
-	if refusal != nil {
-		s.failed(refusal)
-	}
-	s.done(refreshes, targets, refused, retryAfter)
-	return nil
+	return s.done(refreshes, targets, refused, retryAfter)
 }
 
 // renewal is a key on its way to be read anew.

@@ -3,7 +3,6 @@ package invalidate
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ func (s *shard) pass(ctx context.Context) error {
 	covered := s.covered
 	s.covered = nil // a target that comes from now on may be behind the walk
 	s.mu.Unlock()
-	var refused map[rules.Target]time.Duration
+	var refused map[rules.Target]error
 	settled := true
 	var err error
 	if len(targets) > 0 {
@@ -47,10 +46,10 @@ func (s *shard) pass(ctx context.Context) error {
 		return err
 	}
 	if !settled { // a key may have been moved behind the walk of another shard, or of this one
-		refused = maps.Clone(targets)
+		s.postpone(patterns, targets, walkAgainAfter)
+		return nil
 	}
-	s.done(patterns, targets, refused, walkAgainAfter)
-	return nil
+	return s.done(patterns, targets, refused, walkAgainAfter)
 }
 
 // walk is one pass over the keys of a server.
@@ -58,13 +57,12 @@ type walk struct {
 	*shard
 	keys, tags *matcher // nil: there are no such patterns
 	match      string   // for Redis, what all of them begin with
-	refused    map[rules.Target]time.Duration
-	refusal    error
+	refused    map[rules.Target]error
 	matched    int
 }
 
 func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
-	w := &walk{shard: s, refused: map[rules.Target]time.Duration{}}
+	w := &walk{shard: s, refused: map[rules.Target]error{}}
 	keys, tags := map[rules.Target]time.Duration{}, map[rules.Target]time.Duration{}
 	var beginnings []string
 	for t := range targets {
@@ -95,7 +93,7 @@ func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
 
 // walk deletes what the patterns match, and gives those of which Redis does not allow a key to be deleted. After an
 // error all are to be tried again, and so they are if in a Cluster the slots did not stay what they were at a time.
-func (s *shard) walk(ctx context.Context, w *walk, at slotSet) (refused map[rules.Target]time.Duration, settled bool, err error) {
+func (s *shard) walk(ctx context.Context, w *walk, at slotSet) (refused map[rules.Target]error, settled bool, err error) {
 	settled = true
 	look := func() error {
 		if !s.inCluster.Load() || !settled {
@@ -130,9 +128,6 @@ func (s *shard) walk(ctx context.Context, w *walk, at slotSet) (refused map[rule
 		return nil, false, err
 	}
 	s.answered()
-	if w.refusal != nil {
-		s.failed(w.refusal)
-	}
 	if s.DryRun {
 		s.Log.Info("dry run: walked the keyspace", s.where(), zap.Int("matched", w.matched))
 	}
@@ -204,7 +199,7 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 		if !redis.IsPermissionError(err) {
 			return err
 		}
-		w.refused[t], w.refusal = 0, err
+		w.refused[t] = err
 	}
 	return nil
 }
@@ -221,7 +216,7 @@ func (w *walk) refusedBy(ctx context.Context, c *command) error {
 		err = w.doAll(ctx, ops)[c.targets[0]]
 	}
 	if redis.IsPermissionError(err) {
-		w.refused[c.targets[0]], w.refusal = 0, err
+		w.refused[c.targets[0]] = err
 		return nil
 	}
 	return err

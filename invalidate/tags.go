@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -37,20 +36,7 @@ func (s *shard) dropTags(ctx context.Context) error {
 	for t := range targets {
 		sets = append(sets, tag{t.Key, t})
 	}
-	refused := map[rules.Target]time.Duration{}
-	var refusal error
-	for t, err := range s.forget(ctx, sets) {
-		refused[t], refusal = targets[t], err
-	}
-	if refusal != nil && len(refused) == len(targets) {
-		s.undone(tags, targets)
-		return refusal
-	}
-	if refusal != nil {
-		s.failed(refusal)
-	}
-	s.done(tags, targets, refused, retryAfter)
-	return nil
+	return s.done(tags, targets, s.forget(ctx, sets), retryAfter)
 }
 
 // forget deletes sets and their members, a step of each at a time, and gives the targets of those that it could not.
