@@ -189,7 +189,7 @@ func TestAccessRedisDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil, oneTable+tcnTrigger("actions"), oneRule)
 	w.set("action:1", "action:2")
-	zero, options := w.cache, *w.cache.Options()
+	zero, options := w.cache, *w.cache.(*redis.Client).Options()
 	options.DB = 3
 	w.cache = redis.NewClient(&options)
 	t.Cleanup(func() { _ = w.cache.Close() })

@@ -3,13 +3,11 @@ package sidecar_test
 import (
 	"context"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
 
 	"pgevict/internal/livetest"
 )
@@ -33,10 +31,12 @@ type world struct {
 	testing.TB
 	pg        *livetest.Postgres // nil: the shared one
 	dsn       string             // of the database, without the link
-	redis     *livetest.Redis
+	redis     *livetest.Redis    // nil: it is several servers, of one of these
+	cluster   *livetest.RedisCluster
+	sentinels *livetest.SentinelSet
 	pgLink    *livetest.Proxy
-	redisLink *livetest.Proxy
-	cache     *redis.Client // without the link
+	redisLink *livetest.Proxy       // to the one server
+	cache     redis.UniversalClient // without the link
 	environ   []string
 }
 
@@ -48,6 +48,12 @@ const (
 // newWorld makes the servers. pg is nil for a database on the shared server.
 func newWorld(tb testing.TB, pg *livetest.Postgres, schema, rules string, redisArgs ...string) *world {
 	tb.Helper()
+	return newWorldWith(tb, pg, schema, rules, func(w *world) string { return w.oneRedis(redisArgs...) })
+}
+
+// newWorldWith has servers start what is Redis in this world, and give the URL for the sidecar.
+func newWorldWith(tb testing.TB, pg *livetest.Postgres, schema, rules string, servers func(*world) (url string)) *world {
+	tb.Helper()
 	w := &world{TB: tb, pg: pg}
 	var addr string
 	if pg != nil {
@@ -55,9 +61,8 @@ func newWorld(tb testing.TB, pg *livetest.Postgres, schema, rules string, redisA
 	} else {
 		w.dsn, addr = livetest.Database(tb), livetest.SharedPostgres(tb).Addr
 	}
-	w.redis = livetest.NewRedis(tb, redisArgs...)
-	w.pgLink, w.redisLink = livetest.NewProxy(tb, addr), livetest.NewProxy(tb, w.redis.Addr)
-	w.cache = newCache(tb, w.redis)
+	w.pgLink = livetest.NewProxy(tb, addr)
+	redisURL := servers(w)
 	w.exec(schema)
 	u, err := url.Parse(w.dsn)
 	if err != nil {
@@ -66,25 +71,12 @@ func newWorld(tb testing.TB, pg *livetest.Postgres, schema, rules string, redisA
 	u.Host = w.pgLink.Addr
 	w.environ = []string{
 		"DATABASE_URL=" + u.String(),
-		"REDIS_URL=redis://" + w.redisLink.Addr + "/0",
+		"REDIS_URL=" + redisURL,
 		rulesFile(tb, rules),
 		"PGEVICT_HEARTBEAT=" + heartbeat.String(),
 		"PGEVICT_AGAIN_AFTER=" + againAfter.String(),
 	}
 	return w
-}
-
-// quiet keeps go-redis from writing to standard error whenever a server is away, which is what the tests are about.
-var quiet = sync.OnceFunc(logging.Disable)
-
-// newCache is an application's client: quick to fail, and without retries of its own.
-func newCache(tb testing.TB, r *livetest.Redis) *redis.Client {
-	quiet()
-	c := redis.NewClient(&redis.Options{
-		Addr: r.Addr, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, PoolSize: 20,
-	})
-	tb.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 func (w *world) connect() *pgx.Conn {
@@ -108,35 +100,6 @@ func (w *world) exec(sql string, args ...any) {
 	if _, err := conn.Exec(w.Context(), sql, args...); err != nil {
 		w.Fatalf("%s: %v", sql, err)
 	}
-}
-
-// set puts keys into Redis, each with its own name as its value.
-func (w *world) set(keys ...string) {
-	w.Helper()
-	pipe := w.cache.Pipeline()
-	for _, key := range keys {
-		pipe.Set(w.Context(), key, key, 0)
-	}
-	if _, err := pipe.Exec(w.Context()); err != nil {
-		w.Fatal(err)
-	}
-}
-
-func (w *world) has(key string) bool {
-	w.Helper()
-	n, err := w.cache.Exists(w.Context(), key).Result()
-	if err != nil {
-		w.Fatal(err)
-	}
-	return n == 1
-}
-
-// waitGone waits until a key is gone, and gives how long that took.
-func (w *world) waitGone(key string) time.Duration {
-	w.Helper()
-	began := time.Now()
-	livetest.Eventually(w, 20*time.Second, "gone: "+key, func() bool { return !w.has(key) })
-	return time.Since(began)
 }
 
 // serve starts a sidecar in this world; what is given beats the world's environment.

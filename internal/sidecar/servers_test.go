@@ -1,0 +1,67 @@
+package sidecar_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"pgevict/internal/livetest"
+)
+
+// quiet keeps go-redis from writing to standard error whenever a server is away, which is what the tests are about.
+var quiet = sync.OnceFunc(logging.Disable)
+
+// cachePassword is of the application. A server without passwords takes it too, if a name comes with it.
+const cachePassword = "hunter2"
+
+// newCache is an application's client: quick to fail, and without retries of its own.
+func newCache(tb testing.TB, r *livetest.Redis) *redis.Client {
+	quiet()
+	c := redis.NewClient(&redis.Options{
+		Addr: r.Addr, Username: "default", Password: cachePassword,
+		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, PoolSize: 20,
+	})
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// oneRedis is a server behind a link.
+func (w *world) oneRedis(args ...string) (url string) {
+	w.Helper()
+	w.redis = livetest.NewRedis(w.TB, args...)
+	w.redisLink = livetest.NewProxy(w.TB, w.redis.Addr)
+	w.cache = newCache(w.TB, w.redis)
+	return "redis://" + w.redisLink.Addr + "/0"
+}
+
+// set puts keys into Redis, each with its own name as its value.
+func (w *world) set(keys ...string) {
+	w.Helper()
+	pipe := w.cache.Pipeline()
+	for _, key := range keys {
+		pipe.Set(w.Context(), key, key, 0)
+	}
+	if _, err := pipe.Exec(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) has(key string) bool {
+	w.Helper()
+	n, err := w.cache.Exists(w.Context(), key).Result()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return n == 1
+}
+
+// waitGone waits until a key is gone, and gives how long that took.
+func (w *world) waitGone(key string) time.Duration {
+	w.Helper()
+	began := time.Now()
+	livetest.Eventually(w, 20*time.Second, "gone: "+key, func() bool { return !w.has(key) })
+	return time.Since(began)
+}
