@@ -37,6 +37,40 @@ func (w *world) oneRedis(args ...string) (url string) {
 	return "redis://" + w.redisLink.Addr + "/0"
 }
 
+// aCluster is three masters and a replica of each.
+func aCluster(w *world) (url string) {
+	w.Helper()
+	w.cluster = livetest.NewRedisCluster(w.TB, 3, 1)
+	quiet()
+	// It retries, for a command that is redirected is one that is tried again. And it asks often who the masters are: one
+	// that is dead does not redirect anybody.
+	c := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: w.cluster.Addrs(), MaxRedirects: 8, ClusterStateReloadInterval: 500 * time.Millisecond, DialTimeout: time.Second, ReadTimeout: time.Second,
+		DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, PoolSize: 20,
+	})
+	w.Cleanup(func() { _ = c.Close() })
+	w.cache = c
+	return w.cluster.URL()
+}
+
+// aSentinelSet is a master and one replica, so that there is no doubt who is next.
+func aSentinelSet(w *world) (url string) {
+	w.Helper()
+	w.sentinels = livetest.NewSentinelSet(w.TB, 1, 3)
+	var addrs []string
+	for _, sentinel := range w.sentinels.Sentinels {
+		addrs = append(addrs, sentinel.Addr)
+	}
+	quiet()
+	c := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: w.sentinels.Name, SentinelAddrs: addrs, DialTimeout: time.Second, ReadTimeout: time.Second,
+		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, DisableIdentity: true, PoolSize: 20,
+	})
+	w.Cleanup(func() { _ = c.Close() })
+	w.cache = c
+	return w.sentinels.URL()
+}
+
 // set puts keys into Redis, each with its own name as its value.
 func (w *world) set(keys ...string) {
 	w.Helper()
