@@ -115,19 +115,20 @@ func (q *Queue) boundDelayed() {
 		if !ok {
 			return
 		}
-		keep(q.like(largest, q.groupOf(wide)).targets, wide, oldest)
+		keep(q.unplaced(largest, q.groupOf(wide)).targets, wide, oldest)
 	}
 }
 
-// like gives the group of another kind that is due with a group.
-func (q *Queue) like(d *delayed, g group) *delayed {
+// unplaced gives the group of a kind that is due with a group, and of which each target goes where it is to be applied then:
+// the slots of what became a pattern may be another's.
+func (q *Queue) unplaced(d *delayed, g group) *delayed {
 	for _, other := range q.delayed {
-		if other.shard == d.shard && other.group == g && other.due.Equal(d.due) && other.since == d.since {
+		if other.shard == nil && other.group == g && other.due.Equal(d.due) && other.since == d.since {
 			return other
 		}
 	}
 	other := *d
-	other.group, other.targets = g, map[rules.Target]time.Duration{}
+	other.shard, other.group, other.targets = nil, g, map[rules.Target]time.Duration{}
 	q.delayed = append(q.delayed, &other)
 	return &other
 }

@@ -26,6 +26,7 @@ type command struct {
 	hash    string         // of which the keys are fields; empty: they are keys
 	args    []any          // room for the name and the hash, and pointers to the keys, which take no memory
 	targets []rules.Target // that the keys are, or the pattern that matches them
+	leases  *redis.IntCmd  // the answer to the deletion of what may be about to refresh them; nil: nothing does
 	reply   *redis.IntCmd
 }
 
@@ -41,6 +42,9 @@ func (c *command) keys() []string {
 // refusal is what Redis had against the command, if anything. A key of another type than a field's hash has no field.
 func (c *command) refusal() error {
 	err := c.reply.Err()
+	if err == nil && c.leases != nil {
+		err = c.leases.Err()
+	}
 	if err == nil || c.hash != "" && redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return nil
 	}
@@ -211,6 +215,16 @@ func (s *shard) send(ctx context.Context, commands []command, more func(redis.Pi
 	pipe := s.rdb.Pipeline()
 	for i := range commands {
 		c := &commands[i]
+		if s.Read != nil && c.hash == "" && !s.DryRun { // before the keys, or a refresh could still set one behind its delete
+			args := []any{"unlink"}
+			for _, key := range c.keys() {
+				args = append(args, s.beside(leasePrefix, key))
+			}
+			c.leases = redis.NewIntCmd(ctx, args...)
+			if err := pipe.Process(ctx, c.leases); err != nil {
+				return err
+			}
+		}
 		args := c.args
 		args[0] = s.verb(c.hash != "")
 		if c.hash != "" {
@@ -225,15 +239,6 @@ func (s *shard) send(ctx context.Context, commands []command, more func(redis.Pi
 		c.reply = redis.NewIntCmd(ctx, args...)
 		if err := pipe.Process(ctx, c.reply); err != nil {
 			return err
-		}
-		if s.Read != nil && c.hash == "" && !s.DryRun {
-			args := []any{"unlink"}
-			for _, key := range c.keys() {
-				args = append(args, s.beside(leasePrefix, key))
-			}
-			if err := pipe.Process(ctx, redis.NewIntCmd(ctx, args...)); err != nil {
-				return err
-			}
 		}
 	}
 	more(pipe)

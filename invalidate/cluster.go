@@ -27,6 +27,7 @@ const lookAgain = 30 * time.Second
 // topology is who serves which slot.
 type topology struct {
 	masters map[string]*slotSet // by address
+	nodes   []string            // addresses of masters and replicas
 	era     uint64              // the epoch of the Cluster's configuration
 }
 
@@ -61,8 +62,7 @@ func (q *Queue) follow(ctx context.Context) {
 		t, err := q.discover(ctx, known)
 		if err == nil {
 			q.reshape(t)
-			// Replicas, and masters that are gone, may be all that is left to ask one day.
-			known = slices.Compact(slices.Sorted(slices.Values(slices.Concat(known, slices.Collect(maps.Keys(t.masters))))))
+			known = slices.Compact(slices.Sorted(slices.Values(slices.Concat(q.redis.Addrs, t.nodes))))
 		} else if time.Since(said) > time.Minute {
 			said = time.Now()
 			q.Log.Warn("cannot look up the masters of the Cluster, will try again", zap.Error(err))
@@ -75,7 +75,8 @@ func (q *Queue) follow(ctx context.Context) {
 	}
 }
 
-// discover asks servers, in a random order, until one answers that does not know less than is known already.
+// discover asks servers, in a random order, until one answers that does not know less than is known already. If all know
+// less, the one that knows most is believed: a Cluster that was made anew counts from the beginning.
 func (q *Queue) discover(ctx context.Context, known []string) (topology, error) {
 	known = slices.Clone(known)
 	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
@@ -83,17 +84,22 @@ func (q *Queue) discover(ctx context.Context, known []string) (topology, error) 
 	era := q.era
 	q.mu.Unlock()
 	var errs []error
+	var best topology
 	for _, addr := range known {
 		t, err := q.ask(ctx, addr)
-		if err == nil && t.era < era {
-			err = errors.New("what it knows of the Cluster is old")
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		case t.era >= era:
 			return t, nil
+		case best.masters == nil || t.era > best.era:
+			best = t
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 	}
-	return topology{}, errors.Join(errs...)
+	if best.masters == nil {
+		return best, errors.Join(errs...)
+	}
+	return best, nil
 }
 
 func (q *Queue) ask(ctx context.Context, addr string) (topology, error) {
@@ -110,11 +116,10 @@ func (q *Queue) ask(ctx context.Context, addr string) (topology, error) {
 		if len(r.Nodes) == 0 {
 			continue
 		}
-		master := r.Nodes[0].Addr
-		if host, port, err := net.SplitHostPort(master); err == nil && (host == "" || host == "?") { // where we have asked
-			asked, _, _ := net.SplitHostPort(addr)
-			master = net.JoinHostPort(asked, port)
+		for i := range r.Nodes {
+			t.nodes = append(t.nodes, located(r.Nodes[i].Addr, addr))
 		}
+		master := located(r.Nodes[0].Addr, addr)
 		if t.masters[master] == nil {
 			t.masters[master] = &slotSet{}
 		}
@@ -126,6 +131,16 @@ func (q *Queue) ask(ctx context.Context, addr string) (topology, error) {
 		return topology{}, errors.New("no server serves any slot")
 	}
 	return t, nil
+}
+
+// located gives an address of which the host may be missing: then it is the one that was asked.
+func located(addr, asked string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host != "" && host != "?" {
+		return addr
+	}
+	host, _, _ = net.SplitHostPort(asked)
+	return net.JoinHostPort(host, port)
 }
 
 // reshape makes a shard for each new master, and has those of servers that are masters no more give what waits for them
@@ -212,15 +227,15 @@ func (q *Queue) leave(s *shard) {
 	}
 }
 
-// shardOf gives the shard where a target is to be applied; nil: all of them. Called with the lock held.
-func (q *Queue) shardOf(t rules.Target) *shard {
+// homes gives the shards where a target is to be applied. Called with the lock held.
+func (q *Queue) homes(t rules.Target) []*shard {
 	if t.Kind != rules.Pattern && t.Kind != rules.TagPattern {
-		return q.serving(slotOf(t.Key))
+		return []*shard{q.serving(slotOf(t.Key))}
 	}
 	if slot, ok := pinnedSlot(t.Key); ok {
-		return q.serving(slot)
+		return []*shard{q.serving(slot)}
 	}
-	return nil
+	return q.shards
 }
 
 // serving gives the shard of a slot; of one that nobody serves, any, which will say so. Called with the lock held.

@@ -49,9 +49,11 @@ func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 		if err != nil && !errors.Is(err, redis.Nil) {
 			err = fmt.Errorf("write the position, %s*: %w", positionPrefix, err)
 			s.failed(err)
+			s.lookUp()
 			vouches = false
-			if addr, moved := redis.IsMovedError(err); moved { // so the position needs another slot
+			if addr, moved := redis.IsMovedError(err); moved {
 				s.learn(slotOf(p.key), addr)
+				s.reposition()
 			}
 			if !redis.IsOOMError(err) { // a Redis that is full still deletes, so the way to it is whole
 				return err
@@ -73,6 +75,16 @@ func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 			s.reached = safe.Sent
 		}
 		return nil
+	}
+}
+
+// reposition has the position written once more if it needs another slot, which is known by now.
+func (s *shard) reposition() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != nil && s.owner[slotOf(s.position.key)] != s {
+		s.markDue = true
+		s.groups[exact].signal()
 	}
 }
 

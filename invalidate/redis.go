@@ -154,7 +154,7 @@ func (s *shard) where() zap.Field {
 // isReply reports whether an error is what Redis answered, rather than that it did not.
 func isReply(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply)
+	return errors.As(err, &reply) || errors.Is(err, errMoved)
 }
 
 // errorKind names an error in a word fit for a metric.
@@ -175,7 +175,7 @@ func errorKind(err error) string {
 		return "noperm"
 	case redis.IsClusterDownError(err), redis.IsMasterDownError(err):
 		return "clusterdown"
-	case moved, ask, redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "CROSSSLOT"): // the last is said of keys that were not known to be of a Cluster
+	case moved, ask, errors.Is(err, errMoved), redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "CROSSSLOT"): // the last is said of keys that were not known to be of a Cluster
 		return "moved"
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return "wrongtype"

@@ -75,7 +75,14 @@ func (s *shard) refresh(ctx context.Context) error {
 	s.mu.Unlock()
 	refused := map[rules.Target]error{}
 	for part := range slices.Chunk(slices.Collect(maps.Keys(targets)), refreshesPerStep) {
-		maps.Copy(refused, s.renew(ctx, part))
+		failed := s.renew(ctx, part)
+		maps.Copy(refused, failed)
+		for _, err := range failed {
+			if len(failed) == len(part) && !isReply(err) { // nothing answers, and what is left would only wait for nothing as well
+				s.undone(refreshes, targets)
+				return err
+			}
+		}
 	}
 	return s.done(refreshes, targets, refused, retryAfter)
 }

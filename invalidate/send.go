@@ -3,6 +3,7 @@ package invalidate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,9 +42,15 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 		each(q.byShard(ops), func(s *shard, ops []op) { s.pipe(ctx, s.rdb, ops, false) })
 		asked := map[string][]op{}
 		var again []op
-		for _, o := range ops {
+		for i, o := range ops {
 			err := o.cmd.Err()
-			if !redirected(err) || try == mostRedirections {
+			if try == mostRedirections {
+				break
+			}
+			if !redirected(err) {
+				if i > 0 && ops[i-1].lease && redirected(ops[i-1].cmd.Err()) { // the key goes behind its lease
+					again = append(again, o)
+				}
 				continue
 			}
 			if addr, ok := redis.IsAskError(err); ok {
@@ -60,45 +67,60 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 			defer func() { _ = rdb.Close() }()
 			q.pipe(ctx, rdb, ops, true)
 		})
+		var first []op // a lease that is asked for once more goes before its key all the same
 		for _, ops := range asked {
 			for _, o := range ops {
 				if redirected(o.cmd.Err()) {
-					again = append(again, o)
+					first = append(first, o)
 				}
 			}
 		}
-		ops = again
+		ops = slices.Concat(first, again)
 	}
 }
 
-// deletionOf gives what deletes one key, wherever it is, and what may be about to refresh it.
-func (q *Queue) deletionOf(ctx context.Context, key string, t rules.Target) []op {
-	ops := []op{{key: key, target: t, cmd: redis.NewIntCmd(ctx, q.verb(false), key)}}
+// deletionOf gives what deletes one key, wherever it is, behind what may be about to refresh it.
+func (q *Queue) deletionOf(ctx context.Context, key string, t rules.Target) (ops []op) {
 	if q.Read != nil && !q.DryRun {
 		lease := q.beside(leasePrefix, key)
 		ops = append(ops, op{key: lease, target: t, lease: true, cmd: redis.NewIntCmd(ctx, "unlink", lease)})
 	}
-	return ops
+	return append(ops, op{key: key, target: t, cmd: redis.NewIntCmd(ctx, q.verb(false), key)})
 }
 
-// doAll has deletions executed, counts what is gone, and gives the targets of those that failed. A key of another type
-// than a hash has no field.
+// doAll has deletions executed, counts what is gone, and gives the targets of those that failed.
 func (q *Queue) doAll(ctx context.Context, deletions []op) map[rules.Target]error {
 	q.do(ctx, deletions)
+	q.count(deletions)
 	failed := map[rules.Target]error{}
+	for _, o := range deletions {
+		if err := o.failure(); err != nil {
+			failed[o.target] = err
+		}
+	}
+	return failed
+}
+
+// failure is why the command failed, if it did. A key of another type has no such field, and no members.
+func (o op) failure() error {
+	err := o.cmd.Err()
+	if err == nil || redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil
+	}
+	return fmt.Errorf("delete keys of the rule %q: %w", o.target.Rule(), err)
+}
+
+// count counts the keys and fields that are gone.
+func (q *Queue) count(deletions []op) {
 	gone := map[string]int64{}
 	for _, o := range deletions {
-		switch err := o.cmd.Err(); {
-		case err == nil && !o.lease:
+		if !o.lease {
 			gone[o.target.Rule()] += o.cmd.(*redis.IntCmd).Val()
-		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"):
-			failed[o.target] = fmt.Errorf("delete keys of the rule %q: %w", o.target.Rule(), err)
 		}
 	}
 	for rule, n := range gone {
 		q.evicted(rule, n)
 	}
-	return failed
 }
 
 // each does something with each entry, all at once.

@@ -47,10 +47,8 @@ func (q *Queue) addAll(targets []rules.Target) {
 func (q *Queue) route(t rules.Target, added time.Duration, m Mark) {
 	if q.owner == nil {
 		q.shards[0].add(t, added, m)
-	} else if s := q.shardOf(t); s != nil {
-		s.add(t, added, m)
 	} else {
-		for _, s := range q.shards {
+		for _, s := range q.homes(t) {
 			s.add(t, added, m)
 		}
 	}
@@ -133,14 +131,15 @@ func (q *Queue) bound() {
 		if !ok {
 			return
 		}
-		// Whatever became one of them is of this shard, so this shard's suffices.
 		at := shard.slotsAt
-		shard.add(wide, oldest, most.since.mark)
-		if shard.groupOf(wide) == patterns {
-			shard.cover(wide)
-			if most == &shard.groups[patterns] {
-				shard.slotsAt = at
+		for _, s := range q.homes(wide) { // the slots of what waits here may be another's by now
+			s.add(wide, oldest, most.since.mark)
+			if s.groupOf(wide) == patterns {
+				s.cover(wide)
 			}
+		}
+		if most == &shard.groups[patterns] {
+			shard.slotsAt = at
 		}
 	}
 }

@@ -2,8 +2,8 @@ package invalidate
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,85 +47,145 @@ func (s *shard) dropTags(ctx context.Context) error {
 func (q *Queue) forget(ctx context.Context, sets []tag) map[rules.Target]error {
 	failed := map[rules.Target]error{}
 	for some := range slices.Chunk(sets, setsPerStep) {
-		var unread []*reading
+		var unread, all []*reading
 		for _, t := range some {
 			beside := q.beside(movedPrefix, t.key)
 			unread = append(unread, &reading{tag: t, from: t.key, beside: beside}, &reading{tag: t, from: beside, beside: beside})
 		}
+		all = unread
 		for len(unread) > 0 {
-			unread = q.forgetSome(ctx, unread, failed)
+			unread = q.forgetSome(ctx, unread)
+		}
+		away := true // nothing answers
+		for _, r := range all {
+			if r.err != nil {
+				failed[r.target] = r.err
+			}
+			away = away && r.err != nil && !isReply(r.err)
+		}
+		if away { // so what is left would only wait for nothing as well
+			for _, t := range sets {
+				failed[t.target] = all[0].err
+			}
+			break
 		}
 	}
 	return failed
 }
 
+// errMoved ends the reading of a set.
+var errMoved = errors.New("another server has the set by now, and it is to be read from its beginning")
+
 // reading is a set that is read in steps.
 type reading struct {
 	tag
-	from   string // the set itself, or the one beside it
-	beside string
-	cursor uint64
+	from    string // the set itself, or the one beside it
+	beside  string
+	cursor  uint64
+	at      *shard   // where the cursor means something
+	members []string // of this step
+	err     error    // which ends it
 }
 
-// forgetSome takes a step in each set, and gives those that have not been read to the end.
-func (q *Queue) forgetSome(ctx context.Context, sets []*reading, failed map[rules.Target]error) (unread []*reading) {
-	failures := func(ops []op) {
-		for _, o := range ops {
-			if err := o.cmd.Err(); err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE") { // another type has no members
-				failed[o.target] = fmt.Errorf("delete a tag of the rule %q: %w", o.target.Rule(), err)
-			}
-		}
-	}
-	scans := make([]op, len(sets))
-	for i, r := range sets {
-		scans[i] = op{key: r.from, target: r.target, cmd: redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)}
-	}
-	q.do(ctx, scans)
-	failures(scans)
+// op gives a command for the set, or for the one beside it.
+func (r *reading) op(key string, cmd redis.Cmder) op { return op{key: key, target: r.target, cmd: cmd} }
 
-	members := make([][]string, len(sets))
-	var moves []op
-	for i, r := range sets {
-		scan := scans[i].cmd.(*redis.ScanCmd)
-		if scan.Err() != nil {
-			continue
-		}
-		members[i], r.cursor = scan.Val()
-		if q.DryRun {
-			if len(members[i]) > 0 {
-				q.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.from), zap.Strings("keys", members[i]))
-			}
-			members[i] = nil
-		}
+// forgetSome takes a step in each set, and gives those that have not been read to the end. One that fails holds up no other.
+func (q *Queue) forgetSome(ctx context.Context, sets []*reading) (unread []*reading) {
+	q.readMembers(ctx, sets)
+
+	var moves steps
+	for _, r := range sets {
 		if r.from != r.beside {
-			for _, m := range members[i] {
-				moves = append(moves, op{key: r.from, target: r.target, cmd: redis.NewBoolCmd(ctx, "smove", r.from, r.beside, m)})
+			for _, m := range r.members {
+				moves.add(r, r.op(r.from, redis.NewBoolCmd(ctx, "smove", r.from, r.beside, m)))
 			}
 		}
-		if r.cursor != 0 {
-			unread = append(unread, r)
+	}
+	moves.take(ctx, q)
+
+	var deletions, leaves steps
+	for _, r := range sets {
+		for _, m := range r.members {
+			if r.err == nil && !strings.HasPrefix(m, "pgevict:") { // an application has no business with those
+				deletions.add(r, q.deletionOf(ctx, m, r.target)...)
+			}
 		}
 	}
-	q.do(ctx, moves)
-	failures(moves)
+	deletions.take(ctx, q)
+	q.count(deletions.ops)
+	for _, r := range sets {
+		if r.err == nil && len(r.members) > 0 {
+			args := []any{"srem", r.beside}
+			for _, m := range r.members {
+				args = append(args, m)
+			}
+			leaves.add(r, r.op(r.beside, redis.NewIntCmd(ctx, args...)))
+		}
+	}
+	leaves.take(ctx, q)
+	return slices.DeleteFunc(slices.Clone(sets), func(r *reading) bool { return r.err != nil || r.cursor == 0 })
+}
 
-	var deletions, leaves []op
+// steps are commands, and whose each is.
+type steps struct {
+	ops []op
+	of  []*reading
+}
+
+func (s *steps) add(r *reading, ops ...op) {
+	for _, o := range ops {
+		s.ops, s.of = append(s.ops, o), append(s.of, r)
+	}
+}
+
+// take has them executed, and takes note of what failed.
+func (s *steps) take(ctx context.Context, q *Queue) {
+	q.do(ctx, s.ops)
+	s.note()
+}
+
+func (s *steps) note() {
+	for i, o := range s.ops {
+		if err := o.failure(); err != nil {
+			s.of[i].err = err
+		}
+	}
+}
+
+// readMembers reads the next members of each set. A cursor means something to one server alone, so only sets that are read
+// from the beginning are followed to another.
+func (q *Queue) readMembers(ctx context.Context, sets []*reading) {
+	var first, next steps
+	scans := make([]*redis.ScanCmd, len(sets))
+	q.mu.Lock()
 	for i, r := range sets {
-		if failed[r.target] != nil || len(members[i]) == 0 {
+		scans[i] = redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)
+		switch {
+		case r.cursor == 0:
+			first.add(r, r.op(r.from, scans[i]))
+		case q.serving(slotOf(r.from)) != r.at:
+			r.err = fmt.Errorf("delete keys of the rule %q: %w", r.target.Rule(), errMoved)
+		default:
+			next.add(r, r.op(r.from, scans[i]))
+		}
+	}
+	q.mu.Unlock()
+	first.take(ctx, q)
+	each(q.byShard(next.ops), func(s *shard, ops []op) { q.pipe(ctx, s.rdb, ops, false) })
+	next.note()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, r := range sets {
+		r.at, r.members = q.serving(slotOf(r.from)), nil
+		if r.err != nil || scans[i].Err() != nil { // a key of another type has no members
+			r.cursor = 0
 			continue
 		}
-		args := []any{"srem", r.beside}
-		for _, m := range members[i] {
-			args = append(args, m)
-			if !strings.HasPrefix(m, "pgevict:") { // an application has no business with those
-				deletions = append(deletions, q.deletionOf(ctx, m, r.target)...)
-			}
+		r.members, r.cursor = scans[i].Val()
+		if q.DryRun && len(r.members) > 0 {
+			q.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.from), zap.Strings("keys", r.members))
+			r.members = nil
 		}
-		leaves = append(leaves, op{key: r.beside, target: r.target, cmd: redis.NewIntCmd(ctx, args...)})
 	}
-	maps.Copy(failed, q.doAll(ctx, deletions))
-	leaves = slices.DeleteFunc(leaves, func(o op) bool { return failed[o.target] != nil })
-	q.do(ctx, leaves)
-	failures(leaves)
-	return slices.DeleteFunc(unread, func(r *reading) bool { return failed[r.target] != nil })
 }

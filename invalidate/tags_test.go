@@ -202,6 +202,28 @@ func TestForbiddenTag(t *testing.T) {
 	}
 }
 
+// A set that must not be touched holds up no other of its pattern.
+func TestForbiddenTagOfAPattern(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	k := asLimited(t, r, "+@all", "~pgevict:*", "~view:*", "~tag:1*").run()
+	k.canary(1)
+	k.tagged("tag:1", "view:1")
+	k.tagged("tag:2", "view:2")
+	k.tagged("tag:11", "denied")
+	k.Sweep(parseRules(t, tagRules).Sweep()...)
+	k.gone("view:1")
+	livetest.Eventually(t, soon, "the pattern waits", func() bool { return k.Stats().Pending == 1 && k.warned("NOPERM") })
+	if !k.exists("view:2") || !k.exists("denied") {
+		t.Error("what is forbidden is gone")
+	}
+	setUser(t, k.rdb, "+@all", "~*")
+	k.idle()
+	if left := k.keys(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestFullRedisLosesNoTag(t *testing.T) {
 	t.Parallel()
 	k := makeQueue(t, livetest.NewRedis(t, "--maxmemory-policy", "noeviction").URL()).run()

@@ -1,0 +1,63 @@
+package invalidate
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"pgevict/internal/livetest"
+)
+
+// A lease goes before its key, or a refresh could set the key between the two.
+func TestLeaseGoesBeforeItsKey(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	k := makeQueue(t, r.URL(), reads(newLibrary(1)))
+	set := refreshed(t, "")
+	k.set("r:1", "r:2")
+	lines := monitor(t, r.Addr)
+	k.Add(of(set, "d", image{"id": "1"})...)
+	k.run().idle()
+	k.Sweep(set.Sweep()...)
+	k.idle()
+	var order []string
+	for len(order) < 4 && lines.Scan() {
+		for _, key := range []string{"r:1", "r:2"} {
+			if line := strings.ToLower(lines.Text()); strings.Contains(line, `"unlink"`) && strings.Contains(line, key+`"`) {
+				order = append(order, map[bool]string{true: "lease", false: "key"}[strings.Contains(line, leasePrefix)]+" of "+key)
+			}
+		}
+	}
+	if got := fmt.Sprint(order); got != "[lease of r:1 key of r:1 lease of r:2 key of r:2]" {
+		t.Error(got)
+	}
+}
+
+// While a slot is moving, its lease may be on one server and its key on the other.
+func TestLeaseInASlotThatMoves(t *testing.T) {
+	t.Parallel()
+	c := livetest.NewRedisCluster(t, 3, 0)
+	k := makeClusterQueue(t, c, reads(newLibrary(1)))
+	k.run()
+	k.canary(1)
+	set := refreshed(t, "")
+	slot := livetest.Slot("r:1")
+	from, to := c.Nodes[slot*3/slots], c.Nodes[(slot*3/slots+1)%3]
+	lease := k.beside(leasePrefix, "r:1")
+	k.fill("r:1", lease)
+	if err := c.StartMove(slot, to); err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(to.Addr)
+	if err := k.onNode(from).Do(t.Context(), "MIGRATE", host, port, lease, 0, 5000).Err(); err != nil {
+		t.Fatal(err)
+	}
+	k.Add(of(set, "d", image{"id": "1"})...)
+	k.idle()
+	for _, r := range []*livetest.Redis{from, to} {
+		if keys := k.onNode(r).Keys(t.Context(), "*r:1").Val(); len(keys) != 0 {
+			t.Errorf("left: %v", keys)
+		}
+	}
+}
