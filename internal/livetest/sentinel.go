@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -160,7 +161,15 @@ func (s *SentinelSet) Failover() error {
 	if err := await("fail over", s.beginFailover); err != nil {
 		return err
 	}
-	return await("fail over", func() error { return s.unfinished(old) })
+	sent := time.Now()
+	return await("fail over", func() error {
+		err := s.unfinished(old)
+		if errors.Is(err, errStillMaster) && time.Since(sent) > failoverRetry {
+			sent = time.Now() // a sentinel gives up when it thinks for a moment that no replica is fit
+			return errors.Join(err, s.beginFailover())
+		}
+		return err
+	})
 }
 
 // beginFailover asks one sentinel after the other, until one does it, or does it already.
@@ -178,6 +187,8 @@ func (s *SentinelSet) beginFailover() error {
 	return err
 }
 
+var errStillMaster = errors.New("it is still the master")
+
 // unfinished says what is missing of a failover.
 func (s *SentinelSet) unfinished(old *Redis) error {
 	master, err := s.Master()
@@ -185,7 +196,7 @@ func (s *SentinelSet) unfinished(old *Redis) error {
 		return err
 	}
 	if master == old {
-		return fmt.Errorf("%s is still the master", old.Addr)
+		return fmt.Errorf("%s: %w", old.Addr, errStillMaster)
 	}
 	opinions, err := s.masters()
 	if err != nil {
