@@ -109,9 +109,7 @@ func TestAccessRedisTLS(t *testing.T) {
 			t.Parallel()
 			environ := append(append([]string{}, w.environ...), refused.environ)
 			p := serve(t, append(environ, "PGEVICT_LOG_LEVEL=debug")...)
-			if line := p.logged("Redis did not do it"); !strings.Contains(line.field("error"), refused.why) {
-				t.Errorf("the log says %v", line)
-			}
+			p.said(0, "Redis did not do it", refused.why) // a machine that is busy may be too slow for an answer first
 			stdout, _, status := command(t, environ, "", "doctor")
 			if status != 1 || !strings.Contains(stdout, "fail  redis reachable") || strings.Contains(stdout, "hunter2") {
 				t.Errorf("doctor: status %d\n%s", status, stdout)

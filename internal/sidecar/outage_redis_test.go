@@ -3,7 +3,6 @@ package sidecar_test
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,12 +24,15 @@ func (o *outageTest) appended() (path string, size int64) {
 	return files[0], info.Size()
 }
 
-// waitRefused waits until Redis has refused something once more.
-func (o *outageTest) waitRefused(kind string) {
+// refusals is how often Redis has refused something, or not answered.
+func (o *outageTest) refusals(kind string) float64 {
+	return o.sidecar.metric(`pgevict_redis_errors_total{kind="` + kind + `"}`)
+}
+
+// waitRefused waits until that has happened once more.
+func (o *outageTest) waitRefused(kind string, before float64) {
 	o.Helper()
-	series := `pgevict_redis_errors_total{kind="` + kind + `"}`
-	before := o.sidecar.metric(series)
-	livetest.Eventually(o, 30*time.Second, "an error "+kind, func() bool { return o.sidecar.metric(series) > before })
+	livetest.Eventually(o, 30*time.Second, "an error "+kind, func() bool { return o.refusals(kind) > before })
 }
 
 // evicted is how many keys have been deleted.
@@ -42,16 +44,6 @@ func (o *outageTest) evicted() float64 {
 func (o *outageTest) waitEvicted(before float64) {
 	o.Helper()
 	livetest.Eventually(o, 30*time.Second, "keys are deleted", func() bool { return o.evicted() >= before+10 })
-}
-
-// waitSaid waits until the log has a line with all of these, passing over the first n.
-func (o *outageTest) waitSaid(n int, parts ...string) {
-	o.Helper()
-	if _, ok := o.sidecar.log.wait(n, 30*time.Second, func(line string) bool {
-		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) })
-	}); !ok {
-		o.Errorf("the log does not say %q", parts)
-	}
 }
 
 // configure sets parameters of Redis.
@@ -97,9 +89,9 @@ var redisOutages = []outage{{
 	strike: func(o *outageTest) {
 		o.save()
 		o.must(o.redis.Kill())
-		loading := o.sidecar.metric(`pgevict_redis_errors_total{kind="loading"}`)
+		loading := o.refusals("loading")
 		o.must(o.redis.Start("--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024")) // waits until it has loaded
-		if o.sidecar.metric(`pgevict_redis_errors_total{kind="loading"}`) == loading {
+		if o.refusals("loading") == loading {
 			o.Error("nothing was refused while it loaded, so this shows little")
 		}
 		o.work()
@@ -109,7 +101,7 @@ var redisOutages = []outage{{
 	strike: func(o *outageTest) {
 		o.must(o.cache.ReplicaOf(o.Context(), "127.0.0.1", "1").Err())
 		o.write100()
-		o.waitRefused("readonly")
+		o.waitRefused("readonly", o.refusals("readonly"))
 		o.window.Add(1)
 		o.write100()
 		o.must(o.cache.ReplicaOf(o.Context(), "NO", "ONE").Err())
@@ -120,9 +112,9 @@ var redisOutages = []outage{{
 	strike: func(o *outageTest) {
 		evicted := o.evicted()
 		o.configure("maxmemory", "1") // what is cached goes, and nothing comes
-		o.waitRefused("oom")
+		o.waitRefused("oom", o.refusals("oom"))
 		o.waitEvicted(evicted)
-		o.waitRefused("oom")
+		o.waitRefused("oom", o.refusals("oom"))
 		o.window.Add(1)
 		o.write100()
 		o.configure("maxmemory", "0")
@@ -135,8 +127,8 @@ var redisOutages = []outage{{
 		o.configure("requirepass", cachePassword)
 		o.hangUp()
 		o.miss()
-		o.waitRefused("noauth")
-		o.waitSaid(n, "NOAUTH")
+		o.waitRefused("noauth", o.refusals("noauth"))
+		o.sidecar.said(n, "NOAUTH")
 		o.configure("requirepass", "")
 	},
 }, {
@@ -145,9 +137,9 @@ var redisOutages = []outage{{
 		n := len(o.sidecar.log.lines())
 		o.evictor("resetkeys", "~action*", "~owner:*", "~profile*", "~email:*", "~tag:*", "~view:*", "~pgevict:*")
 		o.miss()
-		o.waitRefused("noperm")
+		o.waitRefused("noperm", o.refusals("noperm"))
 		o.waitEvicted(o.evicted())
-		o.waitSaid(n, "NOPERM", `rule \"members\"`)
+		o.sidecar.said(n, "NOPERM", `rule \"members\"`)
 		o.window.Add(1)
 		o.write100()
 		o.evictor("allkeys")
@@ -158,18 +150,19 @@ var redisOutages = []outage{{
 		n := len(o.sidecar.log.lines())
 		o.evictor("-smove")
 		o.miss()
-		o.waitRefused("noperm")
+		o.waitRefused("noperm", o.refusals("noperm"))
 		o.waitEvicted(o.evicted())
-		o.waitSaid(n, "NOPERM", "smove", `rule \"views\"`)
+		o.sidecar.said(n, "NOPERM", "smove", `rule \"views\"`)
 		o.evictor("+smove")
 	},
 }, {
 	name: "Redis pauses its clients", calm: true,
 	strike: func(o *outageTest) {
 		for _, which := range []string{"WRITE", "ALL"} { // longer than the sidecar's timeout
+			before := o.refusals("timeout")
 			o.must(o.cache.Do(o.Context(), "CLIENT", "PAUSE", 3*heartbeat.Milliseconds(), which).Err())
 			o.write100()
-			o.waitRefused("timeout")
+			o.waitRefused("timeout", before)
 			o.work()
 			o.window.Add(1)
 		}

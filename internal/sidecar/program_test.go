@@ -154,6 +154,16 @@ func (p *program) loggedAfter(n int, message string) entry {
 	return readEntry(line)
 }
 
+// said waits for a line of the log that has all of these, and passes over the first n.
+func (p *program) said(n int, parts ...string) {
+	p.tb.Helper()
+	if _, ok := p.log.wait(n, 30*time.Second, func(line string) bool {
+		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) })
+	}); !ok {
+		p.tb.Errorf("pgevict %v did not log %q", p.args, parts)
+	}
+}
+
 func (p *program) get(path string) (status int, body string) {
 	client := http.Client{Timeout: 10 * time.Second}
 	response, err := client.Get(p.url + path)

@@ -40,7 +40,8 @@ func (w *world) oneRedis(args ...string) (url string) {
 // aCluster is three masters and a replica of each.
 func aCluster(w *world) (url string) {
 	w.Helper()
-	w.cluster = livetest.NewRedisCluster(w.TB, 3, 1)
+	// A replica may take over however long it has heard nothing.
+	w.cluster = livetest.NewRedisCluster(w.TB, 3, 1, "--cluster-replica-validity-factor", "0")
 	quiet()
 	// It retries, for a command that is redirected is one that is tried again. And it asks often who the masters are: one
 	// that is dead does not redirect anybody.
