@@ -288,18 +288,21 @@ func (q *Queue) commandsFor(targets map[rules.Target]time.Duration) []command {
 	var commands []command
 	var c *command
 	var of bin // that c is for
+	var last rules.Target
+	slots := q.inCluster.Load() // each command is for one
 	for t := range targets {
-		if b := q.binOf(t); c == nil || b != of {
-			of = b
-			if c = open[b]; c == nil {
-				c = newCommand(t.Rule(), b, len(targets))
-				open[b] = c
+		// To look each up would take longer than all the rest; most are like the last.
+		if c == nil || slots || of.hash != "" || t.Kind == rules.Field || !t.Like(last) {
+			of = q.binOf(t)
+			if c = open[of]; c == nil {
+				c = newCommand(t.Rule(), of, len(targets))
+				open[of] = c
 			}
 		}
+		last = t
 		c.targets = append(c.targets, t)
-		last := &c.targets[len(c.targets)-1]
 		if of.hash == "" {
-			c.args = append(c.args, &last.Key)
+			c.args = append(c.args, &c.targets[len(c.targets)-1].Key)
 		} else {
 			field := t.Field()
 			c.args = append(c.args, &field)

@@ -29,13 +29,16 @@ func (k Kind) String() string {
 // Target is what Redis must forget, or read anew. It is comparable, so a set of them is a map.
 type Target struct {
 	Key  string // the bytes of the key, of the tag, of the hash; or the pattern in Redis' glob syntax
-	from *template
 	more string // of a field its name; of a key that is refreshed the query's parameters, encoded
+	from *template
 	Kind Kind
 }
 
 // Rule is the name of the rule that made the target.
 func (t Target) Rule() string { return t.from.rule }
+
+// Like reports whether another target is of the same template.
+func (t Target) Like(other Target) bool { return t.from == other.from }
 
 // Field is the name of the field; it is empty unless the target is one.
 func (t Target) Field() string {
