@@ -289,10 +289,10 @@ func (q *Queue) commandsFor(targets map[rules.Target]time.Duration) []command {
 	var c *command
 	var of bin // that c is for
 	var last rules.Target
-	slots := q.inCluster.Load() // each command is for one
+	bySlot := q.inCluster.Load()
 	for t := range targets {
 		// To look each up would take longer than all the rest; most are like the last.
-		if c == nil || slots || of.hash != "" || t.Kind == rules.Field || !t.Like(last) {
+		if c == nil || bySlot || of.hash != "" || t.Kind == rules.Field || !t.Like(last) {
 			of = q.binOf(t)
 			if c = open[of]; c == nil {
 				c = newCommand(t.Rule(), of, len(targets))

@@ -113,6 +113,12 @@ func (r renewal) ttl() int64 {
 
 // renew refreshes some keys, and gives those that could be neither set nor deleted.
 func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Target]error {
+	if s.DryRun {
+		for _, t := range targets {
+			s.Log.Info("dry run: would refresh", zap.String("rule", t.Rule()), zap.String("key", t.Key))
+		}
+		return nil
+	}
 	failed := map[rules.Target]error{}
 	var doomed []rules.Target // to be deleted
 	leased := s.takeLeases(ctx, targets, func(t rules.Target, err error) {
@@ -123,9 +129,6 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 			failed[t] = err
 		}
 	})
-	if s.DryRun {
-		return failed
-	}
 	read := make([]rules.Target, len(leased))
 	for i, r := range leased {
 		read[i] = r.Target
@@ -181,15 +184,8 @@ func (s *shard) takeLeases(ctx context.Context, targets []rules.Target, failed f
 		r := renewal{Target: t, beside: s.beside(leasePrefix, t.Key)}
 		r.Refresh, _ = t.Refresh()
 		all[i] = r
-		if s.DryRun {
-			s.Log.Info("dry run: would refresh", zap.String("rule", t.Rule()), zap.String("key", t.Key))
-			continue
-		}
 		ops[i] = op{key: t.Key, target: t, cmd: redis.NewCmd(ctx, "eval", takeLease, 2, t.Key, r.beside,
 			rand.Text(), leaseTTL.Milliseconds(), r.onlyCached())}
-	}
-	if s.DryRun {
-		return nil
 	}
 	s.do(ctx, ops)
 	for i, o := range ops {
