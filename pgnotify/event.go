@@ -57,9 +57,13 @@ func (d *Decoder) decodeEvent(payload string) (Change, error) {
 		}
 	}
 	if !e.data.shaped || !e.old.shaped {
-		return c, unreadable("rows", "events: \"data\" and \"old\" must be a row or a list of rows, and \"columns\" and \"old_columns\" lists of the same length")
+		return c, unreadable("rows", "events: \"data\" and \"old\" must be a row or a list of rows, and \"columns\" and \"old_columns\" lists of the same length, or of one value for all rows")
 	}
 	c.Changed = e.changed
+	if e.data.lists && e.old.lists {
+		e.spread(&e.data, len(e.old.of))
+		e.spread(&e.old, len(e.data.of))
+	}
 	if e.op == Update && e.pinned && e.changed != nil {
 		e.complete()
 	}
@@ -166,8 +170,10 @@ func (e *event) read(m *images, t *jsonText, lists bool) (ok bool) {
 	})
 }
 
-// columns reads rows of which each column is a list. All lists must be of the same length, also of columns that do not matter.
+// columns reads rows of which each column is a list. All lists must be of the same length, also of columns that do not
+// matter, or of one value, which all rows have.
 func (e *event) columns(m *images, t *jsonText) bool {
+	var values []jsonValue
 	for first := true; ; first = false {
 		name, more, ok := t.member(first)
 		if !more {
@@ -180,25 +186,39 @@ func (e *event) columns(m *images, t *jsonText) bool {
 			}
 			continue
 		}
-		c, wanted := e.wanted(name)
-		n := 0
-		ok = t.array(func() bool {
-			if first {
-				m.of = append(m.of, e.image())
-			}
+		values = values[:0]
+		if !t.array(func() bool {
 			v, ok := t.value()
-			if ok && wanted && n < len(m.of) {
-				m.of[n] = e.add(m.of[n], c, v)
-			}
-			n++
+			values = append(values, v)
 			return ok
-		})
-		if !ok {
+		}) {
 			return false
 		}
-		if n != len(m.of) {
-			m.shaped = false
+		if first {
+			for range values {
+				m.of = append(m.of, e.image())
+			}
 		}
+		e.spread(m, len(values))
+		if n := len(values); n != len(m.of) && (n != 1 || len(m.of) == 0) {
+			m.shaped = false
+			continue
+		}
+		if c, wanted := e.wanted(name); wanted {
+			for i := range m.of {
+				m.of[i] = e.add(m.of[i], c, values[min(i, len(values)-1)])
+			}
+		}
+	}
+}
+
+// spread makes n rows of one, where each column so far is a list of one.
+func (e *event) spread(m *images, n int) {
+	if !m.lists || len(m.of) != 1 {
+		return
+	}
+	for len(m.of) < n {
+		m.of = append(m.of, append(e.image(), m.of[0]...))
 	}
 }
 
