@@ -51,9 +51,10 @@ typed AS (
 described AS (
   SELECT t.*, a.alias, w.quiet, base IN ('json', 'jsonb') AS document, row_number() OVER (PARTITION BY t.watch, a.alias ORDER BY t.attnum) AS nth,
          greatest(500, 3600 / greatest(1, count(*) FILTER (WHERE unbounded) OVER (PARTITION BY t.watch, a.alias))) AS room,
-         -- Where the text does not depend on settings, it is asked for in a way that fails once the column has another type.
-         format(CASE WHEN base IN ('int2', 'int4', 'int8') THEN '(%s.%I OPERATOR(pg_catalog.&) -1)' WHEN base IN ('text', 'varchar', 'bpchar') THEN '(%s.%I COLLATE pg_catalog."C")::pg_catalog.text'
-                     WHEN base = 'bool' THEN '(%s.%I AND true)' WHEN base = 'uuid' THEN '%s.%I::pg_catalog.uuid' ELSE '%s.%I::pg_catalog.text' END, a.alias, t.attname) AS value
+         -- Where the text does not depend on settings, it is asked for in a way that fails once the column has another type, and
+         -- costs nothing: the planner drops what is false, but the types in it must fit.
+         format(CASE WHEN base IN ('int2', 'int4', 'int8') THEN '(CASE WHEN false THEN %s.%I OPERATOR(pg_catalog.&) -1 ELSE %1$s.%2$I END)' WHEN base IN ('text', 'varchar', 'bpchar') THEN '(%s.%I COLLATE pg_catalog."C")::pg_catalog.text'
+                     WHEN base = 'bool' THEN '(CASE WHEN false THEN NOT %s.%I ELSE %1$s.%2$I END)' WHEN base = 'uuid' THEN '%s.%I::pg_catalog.uuid' ELSE '%s.%I::pg_catalog.text' END, a.alias, t.attname) AS value
   FROM typed t JOIN watched w ON w.oid = t.watch
   CROSS JOIN (VALUES ('r'), ('o'), ('NEW'), ('OLD')) AS a (alias)
 ),
@@ -84,7 +85,8 @@ way AS (
          CASE WHEN fast AND unbounded AND NOT document THEN format(' FILTER (WHERE (octet_length(%s) > %s) IS NOT TRUE)', text, room) ELSE '' END AS filter,
          (document OR unbounded AND NOT fast) AND NOT quiet AS hides,
          fast AND NOT document AS fast_and_typed,
-         CASE WHEN fast AND NOT document THEN 'array_to_json(%s)::text' ELSE $$'[' || array_to_string(%s, ',') || ']'$$ END AS list
+         CASE WHEN fast AND base IN ('int2', 'int4', 'int8') THEN $$'[' || array_to_string(%s, ',', 'null') || ']'$$
+              WHEN fast AND NOT document THEN 'array_to_json(%s)::text' ELSE $$'[' || array_to_string(%s, ',') || ']'$$ END AS list
   FROM bounded b CROSS JOIN (VALUES (true), (false)) AS f (fast) WHERE alias IN ('r', 'o')
 ),
 piece AS (
@@ -94,9 +96,11 @@ piece AS (
          string_agg(format(' AND cardinality(r.c%s) = r.n', nth), '' ORDER BY nth) FILTER (WHERE filter <> '' AND alias = 'r') AS now_whole,
          string_agg(format(' AND cardinality(o.c%s) = o.n', nth), '' ORDER BY nth) FILTER (WHERE filter <> '' AND alias = 'o') AS old_whole,
          -- An object that says nothing may hide a change.
-         string_agg(format(', r.c%s <> o.c%1$s%s AS d%1$s', nth, CASE WHEN hides THEN format($$ OR '{}' = ANY (r.c%s) OR '{}' = ANY (o.c%1$s)$$, nth) ELSE '' END), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differ,
+         string_agg(format(', ROW(r.c%s)::record *<> ROW(o.c%1$s)::record%s AS d%1$s', nth, CASE WHEN hides THEN format($$ OR '{}' = ANY (r.c%s) OR '{}' = ANY (o.c%1$s)$$, nth) ELSE '' END), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differ,
          string_agg(format(', CASE WHEN d.d%s THEN %L END', nth, ',' || to_json(attname)), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS changed,
-         string_agg(format(', %%1$s.c%s[%%3$s] AS c%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_slices,
+         string_agg(format('r.%I', attname), ', ' ORDER BY nth) FILTER (WHERE alias = 'r') AS names,
+         string_agg(format(', CASE WHEN r.n > 1000 AND r.c%s[1] IS NOT DISTINCT FROM r.c%1$s[r.n] THEN ROW(r.c%1$s)::record *= ROW(array_fill(r.c%1$s[1], ARRAY[r.n]))::record END AS e%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS even,
+         string_agg(format(', CASE WHEN d.e%s THEN %%1$s.c%1$s[1:1] ELSE %%1$s.c%1$s[%%3$s] END AS c%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_slices,
          string_agg(format(', CASE WHEN d.d%s THEN %%2$s%1$s[%%3$s] END AS o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_slices,
          string_agg(format(', %L || ' || list, CASE WHEN nth = 1 THEN '' ELSE ',' END || to_json(attname) || ':', 's.c' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_lists,
          string_agg(format(', %L || ' || list, ',' || to_json(attname) || ':', 's.o' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_lists,
@@ -128,7 +132,7 @@ query AS (
          format(b.source, now_arrays, old_arrays, now_whole, concat(now_whole, old_whole), differ, changed,
            format(slices, 'r', 'o.c', 'p.start : p.start + 49'), format(slices, 'r', 'o.c', 'a.start : a.start + 10 * e.step - 1'),
            format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), now_lists, old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END,
-           coalesce(now_rows, $$'[]'$$), coalesce(old_rows, $$'[]'$$)) AS source
+           coalesce(now_rows, $$'[]'$$), coalesce(old_rows, $$'[]'$$), quote_literal(%channel%), even, coalesce(names, ''), %max_rows%) AS source
   FROM piece p JOIN watched w ON w.oid = p.watch JOIN body b ON b.name LIKE 'many %'
   CROSS JOIN LATERAL (SELECT now_slices || CASE b.name WHEN 'many update' THEN old_slices ELSE '' END AS slices) l
 ),
@@ -139,19 +143,18 @@ function AS (
          CASE WHEN EXISTS (SELECT FROM typed t WHERE t.watch = w.oid AND t.base NOT IN ('int2', 'int4', 'int8', 'text', 'varchar', 'bpchar', 'bool', 'uuid', 'json', 'jsonb')) THEN
              ARRAY['search_path=pg_catalog, pg_temp', 'DateStyle=ISO', 'TimeZone=UTC', 'IntervalStyle=postgres', 'bytea_output=hex', 'extra_float_digits=1', 'lc_monetary=C']
            WHEN k.body NOT IN ('rows', 'update') THEN ARRAY['search_path=pg_catalog, pg_temp'] END AS config,
-         format(b.source, regexp_replace(w.label, '[[:space:]]', ' ', 'g'),
+         format(replace(b.source, '%bulk%', (SELECT source FROM body WHERE name = 'bulk')), regexp_replace(w.label, '[[:space:]]', ' ', 'g'),
            '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"}' END,
            quote_literal(%channel%), %max_rows%, w.quiet::text,
            coalesce(max(i.values) FILTER (WHERE alias = 'r'), ''), coalesce(max(i.values) FILTER (WHERE alias = 'o'), ''),
            coalesce(max(i.row) FILTER (WHERE alias = 'NEW'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'OLD'), '''{}'''),
-           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,',
+           h.head,
            (SELECT q.source FROM query q WHERE q.watch = w.oid AND q.body = b.name AND q.fast), (SELECT q.source FROM query q WHERE q.watch = w.oid AND q.body = b.name AND NOT q.fast),
-           -- What pg_notify takes at most: 8000, unless the server was built for other pages.
-           current_setting('block_size')::int - 192,
-           '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,"data":[') AS source
+           replace(h.head, '%', '%%') || '"data":[%s]}', replace(h.head, '%', '%%') || '"data":[%s],"old":[%s]}') AS source
   FROM watched w CROSS JOIN kind k JOIN body b ON b.name = k.body LEFT JOIN image i ON i.watch = w.oid
+  CROSS JOIN LATERAL (SELECT '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,' AS head) h
   WHERE CASE k.name WHEN 'truncate' THEN true WHEN 'each' THEN w.child WHEN 'row' THEN NOT w.child AND w.relkind = 'p' ELSE NOT w.child END
-  GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.name, b.source, k.name, k.body, k.action
+  GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.name, b.source, k.name, k.body, k.action, h.head
 ),
 trigger AS (
   SELECT m.rel, m.nspname, m.relname, f.name AS function, k.*,
@@ -167,7 +170,7 @@ there AS (
   WHERE NOT t.tgisinternal OR t.tgparentid <> 0
 ),
 made AS (
-  SELECT p.oid, p.proname, p.prosrc, p.proconfig
+  SELECT p.oid, p.proname, p.prosrc, p.proconfig, p.provolatile
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
   WHERE n.nspname = 'pgevict' AND p.prorettype = 'trigger'::regtype AND p.prosrc LIKE '%Made by "pgevict triggers"%'
 ),
@@ -186,8 +189,8 @@ object AS (
   FROM there t WHERE t.tgparentid = 0 AND NOT EXISTS (SELECT FROM trigger x WHERE x.rel = t.tgrelid AND x.tgname = t.tgname)
   UNION ALL
   SELECT 3, f.nspname, f.relname, 'function pgevict.' || quote_ident(f.name),
-         CASE WHEN m.oid IS NULL THEN 'missing' WHEN m.prosrc <> f.source OR m.proconfig IS DISTINCT FROM f.config THEN 'outdated' ELSE 'ok' END,
-         format('CREATE OR REPLACE FUNCTION pgevict.%I() RETURNS trigger LANGUAGE plpgsql %s AS %L; REVOKE ALL ON FUNCTION pgevict.%1$I() FROM PUBLIC', f.name,
+         CASE WHEN m.oid IS NULL THEN 'missing' WHEN m.prosrc <> f.source OR m.provolatile <> 's' OR m.proconfig IS DISTINCT FROM f.config THEN 'outdated' ELSE 'ok' END,
+         format('CREATE OR REPLACE FUNCTION pgevict.%I() RETURNS trigger LANGUAGE plpgsql STABLE %s AS %L; REVOKE ALL ON FUNCTION pgevict.%1$I() FROM PUBLIC', f.name,
            (SELECT string_agg(format(CASE WHEN name = 'search_path' THEN 'SET %s TO %s' ELSE 'SET %s TO %L' END, name, value), ' ')
             FROM unnest(f.config) AS c (setting), split_part(setting, '=', 1) AS name, split_part(setting, '=', 2) AS value), f.source)
   FROM function f LEFT JOIN made m ON m.proname = f.name

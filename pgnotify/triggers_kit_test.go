@@ -71,7 +71,12 @@ func (w *wired) payloads(sql string, args ...any) (payloads []string) {
 // is, or "any row".
 func (w *wired) rows(sql string, args ...any) (rows []string) {
 	w.Helper()
-	payloads := w.payloads(sql, args...)
+	return w.read(sql, w.payloads(sql, args...))
+}
+
+// read gives the rows that a statement sent in these payloads.
+func (w *wired) read(sql string, payloads []string) (rows []string) {
+	w.Helper()
 	d := catalog(w.T, w.ears, w.columns)
 	for _, payload := range payloads {
 		changes, known, err := d.Decode(pgnotify.Events, payload)

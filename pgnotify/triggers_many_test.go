@@ -12,7 +12,13 @@ import (
 // Statements over many rows, of which some change in one column, some in another, and some not at all.
 func TestTriggersSendManyRowsExactly(t *testing.T) {
 	t.Parallel()
-	const rows = 1000
+	for form, rows := range map[string]int{"rows": 1000, "columns": 1500} {
+		t.Run(form, func(t *testing.T) { sendManyRows(t, rows) })
+	}
+}
+
+func sendManyRows(t *testing.T, rows int) {
+	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, "b, %s ""b""" int, n numeric, other int)`)
 	w.triggers.MaxRows, w.triggers.Tables = rows, []pgnotify.Watch{{Table: "t", Columns: []string{"a", `b, %s "b"`, "n"}}}
 	w.columns["t"] = []string{"id", "a", `b, %s "b"`, "n"}
@@ -35,13 +41,13 @@ func TestTriggersSendManyRowsExactly(t *testing.T) {
 		return images
 	}
 	line := func(was, is string) string { return "update public.t " + was + "→" + is }
-	exec(t, w.writer, `CREATE TABLE source AS SELECT i AS id, CASE i % 3 WHEN 0 THEN 'x "y" \ 中' || i WHEN 1 THEN '' END AS a, CASE i % 7 WHEN 0 THEN i END AS b, CASE i % 2 WHEN 0 THEN 1.0 END AS n
-		FROM generate_series(1, 1000) i`)
+	exec(t, w.writer, fmt.Sprintf(`CREATE TABLE source AS SELECT i AS id, CASE i %% 3 WHEN 0 THEN 'x "y" \ 中' || i WHEN 1 THEN '' END AS a, CASE i %% 7 WHEN 0 THEN i END AS b, CASE i %% 2 WHEN 0 THEN 1.0 END AS n
+		FROM generate_series(1, %d) i`, rows))
 	if got := w.rows(`INSERT INTO t SELECT * FROM source`); len(got) != rows || !slices.Equal(got, sortedLines("insert", nil, images("true"))) {
 		t.Errorf("an insert sent %d rows: %.300q", len(got), got)
 	}
 	for _, set := range []string{
-		"other = 1", "a = a", "a = 'z'", "a = NULL", `"b, %s ""b""" = CASE WHEN id % 500 = 0 THEN 5 ELSE "b, %s ""b""" END`, "n = n * 1.0", "n = 7, a = id::text", "a = NULLIF(a, '500'), n = n + 0.00",
+		"other = 1", "a = a", "a = 'z'", "a = NULL", `"b, %s ""b""" = CASE WHEN id % 500 = 0 THEN 5 ELSE "b, %s ""b""" END`, "n = n * 1.0", "n = 7, a = id::text", "a = 'z', n = n", "a = NULLIF(a, id::text), n = NULLIF(n, 7)", "n = CASE WHEN id = 700 THEN 8 ELSE 7 END, a = id::text", "a = NULLIF(a, '500'), n = n + 0.00",
 	} {
 		before := images("true")
 		got := w.rows(`UPDATE t SET ` + set)
@@ -106,13 +112,14 @@ func TestTriggersCutManyRows(t *testing.T) {
 			t.Errorf("a delete of %d rows sent %d", n, len(got))
 		}
 	}
-	exec(t, w.writer, `SET search_path = public, "odd, path"; SET jit = on`)
+	exec(t, w.writer, `SET search_path = public, "odd, path"; SET jit = on; SET plan_cache_mode = force_custom_plan`)
 	for _, statement := range []string{`INSERT INTO t SELECT i, 'a' FROM generate_series(1, 10) i`, `UPDATE t SET a = 'b'`, `INSERT INTO t SELECT i, 'a' FROM generate_series(11, 1400) i`, `DELETE FROM t`} {
 		exec(t, w.writer, `BEGIN; SET LOCAL work_mem = '1MB'`)
 		exec(t, w.writer, statement)
-		var path, jit string
-		if err := w.writer.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('jit')`).Scan(&path, &jit); err != nil || path != `public, "odd, path"` || jit != "on" {
-			t.Errorf("after %s, search_path is %s and jit %s: %v", statement, path, jit, err)
+		var path, jit, plans string
+		err := w.writer.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('jit'), current_setting('plan_cache_mode')`).Scan(&path, &jit, &plans)
+		if err != nil || path != `public, "odd, path"` || jit != "on" || plans != "force_custom_plan" {
+			t.Errorf("after %s, search_path is %s, jit %s and plan_cache_mode %s: %v", statement, path, jit, plans, err)
 		}
 		exec(t, w.writer, `COMMIT`)
 	}
@@ -130,5 +137,34 @@ func TestTriggersCutManyRows(t *testing.T) {
 			}
 		}
 		_ = w.payloads(`DELETE FROM t`)
+	}
+}
+
+// One value that all rows have is sent once, also if it is all that there is; and columns may have the names of variables.
+func TestTriggersSendOneValueOnce(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (path text, done int)`)
+	w.triggers.MaxRows, w.triggers.Tables = 2000, []pgnotify.Watch{{Table: "t", Columns: []string{"path"}}}
+	w.columns["t"] = []string{"path"}
+	w.install()
+	for _, step := range []struct {
+		statement, payload string // how the payload goes on after "pinned"
+		rows               []string
+	}{
+		{`INSERT INTO t SELECT 'a', i FROM generate_series(1, 1200) i`, `"columns":{"path":["a"]}}`, []string{"insert public.t nil→{path=a}"}},
+		{`UPDATE t SET done = done + 1`, `"changed":[],"columns":{"path":["a"]},"old_columns":{}}`, []string{"update public.t {path=a}→{path=a}"}},
+		{`UPDATE t SET path = CASE WHEN done % 2 = 0 THEN 'b' END`, `"changed":["path"],"columns":{"path":["b",null,`, []string{"update public.t {path=a}→{path NULL}", "update public.t {path=a}→{path=b}"}},
+		{`UPDATE t SET path = NULL`, `"changed":["path"],"columns":{"path":[null]},"old_columns":{"path":["b",null,`, []string{"update public.t {path NULL}→{path NULL}", "update public.t {path=b}→{path NULL}"}},
+		{`DELETE FROM t`, `"columns":{"path":[null]}}`, []string{"delete public.t {path NULL}→nil"}},
+	} {
+		payloads := w.payloads(step.statement)
+		if rows := w.read(step.statement, payloads); !slices.Equal(rows, step.rows) {
+			t.Errorf("%s sent %.500q", step.statement, rows)
+		}
+		for _, p := range payloads {
+			if _, rest, _ := strings.Cut(p, `"pinned":true,`); !strings.HasPrefix(rest, step.payload) {
+				t.Errorf("%s sent %.200s", step.statement, p)
+			}
+		}
 	}
 }
