@@ -53,7 +53,7 @@ func benchDatabase(b *testing.B, pg *livetest.Postgres, name, channel, descripto
 			created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(), deleted_at timestamptz
 		) WITH (fillfactor = 50);`)
 	benchExec(b, conn, `
-		INSERT INTO actions SELECT $1::bigint + i, 1, 'text', $3::jsonb, 466303161695474694, 'composite_actions', 'messenger'
+		INSERT INTO actions SELECT $1::bigint + i, 1, 'text', $3::jsonb, 466303161695474694 + i / 10, 'composite_actions', 'messenger'
 		FROM generate_series(0, $2::int - 1) i`, firstID, rows, descriptor)
 	benchExec(b, conn, "CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON actions FOR EACH ROW EXECUTE FUNCTION "+trigger+"()")
 	return pg.URL(name), conn
