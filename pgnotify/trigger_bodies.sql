@@ -76,14 +76,11 @@ $body$),
         -- Rows are paired by their position: both tables get a row at the same time. Only one that moves to a partition where
         -- another trigger suppresses it comes to be in one of them alone.
         IF done IS NOT TRUE THEN
-          RAISE 'too many rows, or some without a pair';
+          RAISE 'too many rows, or one too long, or some without a pair';
         END IF;
         EXIT;
       EXCEPTION WHEN invalid_parameter_value THEN -- a message is too long
-        IF shrink > %4$s THEN
-          RAISE;
-        END IF;
-        shrink := shrink * 2;
+        shrink := shrink * 4;
       END;
     END LOOP;
     PERFORM set_config('search_path', path, true), set_config('jit', jit, true), set_config('plan_cache_mode', plans, true);
@@ -97,25 +94,25 @@ $body$),
 --   5 whether each column changed in any row   6 the names of those that did   7, 8, 9 parts of the arrays: for a sample, for ten
 --   messages, for one   10, 11 lists of what is in them   12 whether a message is to be sent   13, 14 what is in them, as rows
 --   15 the channel   16 whether each column has one value in all new rows   17 the columns of r   18 the most rows that are sent
--- They say false of too many rows, and null if not all values are in the arrays.
+-- They say false of too many rows, and after a message with one row was too long; and null if not all values are in the arrays.
 --
 -- A message about more than a thousand rows has each column as a list: names are not repeated, and Postgres makes text of an
 -- array faster than of a row. What did not change in any of the rows is sent once there, and one value that all rows have is a
 -- list of one. An array is cut in two steps, since to find where a part begins takes longer the farther it is. How many rows a
 -- message has room for is told by 50 of them at the beginning, in the middle and at the end. Arrays are compared as bytes (*=).
 ('many rows', $body$
-        SELECT CASE WHEN r.n > %18$s THEN false WHEN d.whole THEN (
+        SELECT CASE WHEN r.n > %18$s OR shrink > 1 AND e.room * 2 < shrink THEN false WHEN d.whole THEN (
           SELECT count(pg_notify(%15$s, CASE WHEN r.n > 1000 THEN concat(head, '"columns":{'%10$s, '}}') ELSE concat(head, '"data":', %13$s, '}') END))
           FROM generate_series(1, r.n, 10 * e.step) AS a (start), LATERAL (SELECT NULL%8$s OFFSET 0) t,
             generate_series(1, least(10 * e.step, r.n - a.start + 1), e.step) AS b (start), LATERAL (SELECT NULL%9$s OFFSET 0) s
         ) IS NOT NULL END INTO done
         FROM (SELECT count(*)::int AS n%1$s FROM (SELECT %17$s FROM pgevict_rows r LIMIT %18$s::int8 + 1) r) r, LATERAL (SELECT true%3$s AS whole%16$s OFFSET 0) d, LATERAL (
-          SELECT greatest(1, (7900 - octet_length(head)) * least(50, r.n) / shrink / max(octet_length(CASE WHEN r.n > 1000 THEN concat(''%10$s) ELSE %13$s END) + 1)) AS step
-          FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s
+          SELECT i.room, greatest(1, i.room / shrink) AS step FROM (SELECT (7900 - octet_length(head)) * least(50, r.n) / max(octet_length(CASE WHEN r.n > 1000 THEN concat(''%10$s) ELSE %13$s END) + 1) AS room
+          FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s) i
         ) e;
 $body$),
 ('many update', $body$
-        SELECT CASE WHEN r.n > %18$s THEN false WHEN d.whole THEN (
+        SELECT CASE WHEN r.n > %18$s OR shrink > 1 AND e.room * 2 < shrink THEN false WHEN d.whole THEN (
           SELECT count(pg_notify(%15$s, CASE WHEN r.n > 1000 THEN
             concat(head, '"changed":[', ltrim(concat(''%6$s), ','), '],"columns":{'%10$s, '},"old_columns":{', ltrim(concat(''%11$s), ','), '}}')
             ELSE concat(head, '"data":', %13$s, ',"old":', %14$s, '}') END))
@@ -126,8 +123,8 @@ $body$),
         FROM (SELECT count(*)::int AS n%1$s FROM (SELECT %17$s FROM pgevict_rows r LIMIT %18$s::int8 + 1) r) r,
           (SELECT count(*)::int AS n%2$s FROM (SELECT %17$s FROM pgevict_old r LIMIT %18$s::int8 + 1) o) o,
           LATERAL (SELECT r.n = o.n%4$s AS whole%5$s%16$s OFFSET 0) d, LATERAL (
-          SELECT greatest(1, (7850 - octet_length(head) - octet_length(concat(''%6$s))) * least(50, r.n) / shrink / max(octet_length(CASE WHEN r.n > 1000 THEN concat(''%10$s%11$s) ELSE concat(%13$s, %14$s) END) + 1)) AS step
-          FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s
+          SELECT i.room, greatest(1, i.room / shrink) AS step FROM (SELECT (7850 - octet_length(head) - octet_length(concat(''%6$s))) * least(50, r.n) / max(octet_length(CASE WHEN r.n > 1000 THEN concat(''%10$s%11$s) ELSE concat(%13$s, %14$s) END) + 1) AS room
+          FROM unnest(ARRAY[1, r.n / 2, r.n - 49]) AS p (start), LATERAL (SELECT NULL%7$s OFFSET 0) s) i
         ) e;
 $body$),
 ('row', $body$

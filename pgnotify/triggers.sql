@@ -23,6 +23,10 @@ family AS (
   UNION
   SELECT f.watch, i.inhrelid FROM family f JOIN pg_inherits i ON i.inhparent = f.rel
 ),
+-- Rows of foreign tables cannot be kept for triggers of statements: Postgres fails each statement that comes to one of them.
+local AS (
+  SELECT f.watch, bool_and(c.relkind <> 'f') AS local FROM family f JOIN pg_class c ON c.oid = f.rel GROUP BY f.watch
+),
 member AS (
   SELECT f.watch, f.rel, n.nspname::text, c.relname::text, c.relkind, c.relispartition, w.child, w.relkind = 'p' AS partitioned,
          -- A table of several families gets the triggers of each.
@@ -54,7 +58,7 @@ described AS (
          -- Where the text does not depend on settings, it is asked for in a way that fails once the column has another type, and
          -- costs nothing: the planner drops what is false, but the types in it must fit.
          format(CASE WHEN base IN ('int2', 'int4', 'int8') THEN '(CASE WHEN false THEN %s.%I OPERATOR(pg_catalog.&) -1 ELSE %1$s.%2$I END)' WHEN base IN ('text', 'varchar', 'bpchar') THEN '(%s.%I COLLATE pg_catalog."C")::pg_catalog.text'
-                     WHEN base = 'bool' THEN '(CASE WHEN false THEN NOT %s.%I ELSE %1$s.%2$I END)' WHEN base = 'uuid' THEN '%s.%I::pg_catalog.uuid' ELSE '%s.%I::pg_catalog.text' END, a.alias, t.attname) AS value
+                     WHEN base = 'bool' THEN '(CASE WHEN false THEN NOT %s.%I ELSE %1$s.%2$I END)' WHEN base = 'uuid' THEN '(CASE WHEN false AND pg_catalog.uuid_send(%s.%I) IS NULL THEN NULL ELSE %1$s.%2$I END)' ELSE '%s.%I::pg_catalog.text' END, a.alias, t.attname) AS value
   FROM typed t JOIN watched w ON w.oid = t.watch
   CROSS JOIN (VALUES ('r'), ('o'), ('NEW'), ('OLD')) AS a (alias)
 ),
@@ -104,20 +108,20 @@ piece AS (
          string_agg(format(', CASE WHEN d.d%s THEN %%2$s%1$s[%%3$s] END AS o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_slices,
          string_agg(format(', %L || ' || list, CASE WHEN nth = 1 THEN '' ELSE ',' END || to_json(attname) || ':', 's.c' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_lists,
          string_agg(format(', %L || ' || list, ',' || to_json(attname) || ':', 's.o' || nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_lists,
-         string_agg(format(' OR s.c%s <> s.o%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differs,
+         string_agg(format(' OR d.d%s AND ROW(s.c%1$s)::record *<> ROW(s.o%1$s)::record', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differs,
          -- The same as rows.
-         $$(SELECT concat('[', string_agg(row_to_json(x)::text, ','), ']') FROM (SELECT * FROM unnest($$ ||
+         $$(SELECT concat('[', string_agg(row_to_json(x.*)::text, ','), ']') FROM (SELECT * FROM unnest($$ ||
            string_agg(format('s.c%s%s', nth, CASE WHEN fast_and_typed THEN '' ELSE '::json[]' END), ', ' ORDER BY nth) FILTER (WHERE alias = 'r') || ') AS x (' ||
            string_agg(quote_ident(attname), ', ' ORDER BY nth) FILTER (WHERE alias = 'r') || ')) x)' AS now_rows,
-         $$(SELECT concat('[', string_agg(row_to_json(x)::text, ','), ']') FROM (SELECT * FROM unnest($$ ||
+         $$(SELECT concat('[', string_agg(row_to_json(x.*)::text, ','), ']') FROM (SELECT * FROM unnest($$ ||
            string_agg(format('coalesce(s.o%s, s.c%1$s)%s', nth, CASE WHEN fast_and_typed THEN '' ELSE '::json[]' END), ', ' ORDER BY nth) FILTER (WHERE alias = 'o') || ') AS x (' ||
            string_agg(quote_ident(attname), ', ' ORDER BY nth) FILTER (WHERE alias = 'o') || ')) x)' AS old_rows
   FROM watched w CROSS JOIN (VALUES (true), (false)) AS f (fast) LEFT JOIN way ON way.watch = w.oid AND way.fast = f.fast GROUP BY w.oid, f.fast
 ),
 -- The triggers, and the functions that they call: one for each table of the rules and each kind. Triggers of a statement
 -- fire only for the table that it names, so each partition and child has its own. A table that is itself a part of
--- another hears of statements on that one only row by row, from "each". Partitions attached later get a copy of "row"; where
--- there are triggers for statements that copy is disabled.
+-- another hears of statements on that one only row by row, from "each"; so does one with foreign tables among its children.
+-- Partitions attached later get a copy of "row"; where there are triggers for statements that copy is disabled.
 kind (name, body, action, new_table, old_table, type) AS (
   VALUES ('insert', 'rows', 'INSERT', 'pgevict_rows', NULL, 4), ('update', 'update', 'UPDATE', 'pgevict_rows', 'pgevict_old', 16),
          ('delete', 'rows', 'DELETE', NULL, 'pgevict_rows', 8), ('truncate', 'truncate', 'TRUNCATE', NULL, NULL, 32),
@@ -153,7 +157,9 @@ function AS (
            replace(h.head, '%', '%%') || '"data":[%s]}', replace(h.head, '%', '%%') || '"data":[%s],"old":[%s]}') AS source
   FROM watched w CROSS JOIN kind k JOIN body b ON b.name = k.body LEFT JOIN image i ON i.watch = w.oid
   CROSS JOIN LATERAL (SELECT '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || k.action || '","pinned":true,' AS head) h
-  WHERE CASE k.name WHEN 'truncate' THEN true WHEN 'each' THEN w.child WHEN 'row' THEN NOT w.child AND w.relkind = 'p' ELSE NOT w.child END
+  JOIN local l ON l.watch = w.oid
+  WHERE CASE k.name WHEN 'truncate' THEN true WHEN 'each' THEN w.child OR NOT l.local AND w.relkind = 'r' WHEN 'row' THEN NOT w.child AND w.relkind = 'p'
+        ELSE NOT w.child AND l.local END
   GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.name, b.source, k.name, k.body, k.action, h.head
 ),
 trigger AS (
@@ -206,9 +212,9 @@ object AS (
   UNION ALL
   -- The copies of pgevict_row, which come, and are enabled, with the one on the partitioned table.
   SELECT 5, m.nspname, m.relname, 'copy of trigger ' || t.tgname,
-         CASE WHEN h.oid IS NULL OR t.state <> 'ok' THEN 'missing' WHEN h.tgenabled = 'D' THEN 'ok' ELSE 'outdated' END,
-         format('ALTER TABLE %I.%I DISABLE TRIGGER %I', m.nspname, m.relname, t.tgname)
-  FROM member m JOIN compared t ON t.rel = m.watch AND t.name = 'row'
+         CASE WHEN h.oid IS NULL OR t.state <> 'ok' THEN 'missing' WHEN (h.tgenabled = 'D') = l.local THEN 'ok' ELSE 'outdated' END,
+         format('ALTER TABLE %I.%I %s TRIGGER %I', m.nspname, m.relname, CASE WHEN l.local THEN 'DISABLE' ELSE 'ENABLE' END, t.tgname)
+  FROM member m JOIN local l USING (watch) JOIN compared t ON t.rel = m.watch AND t.name = 'row'
   LEFT JOIN there h ON h.tgrelid = m.rel AND h.tgname = t.tgname AND h.tgparentid <> 0
   WHERE m.partitioned AND NOT m.child AND m.rel <> m.watch AND m.relkind = 'r'
   UNION ALL

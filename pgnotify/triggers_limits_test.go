@@ -162,3 +162,39 @@ func TestTriggersNeedNoRightsOfTheWriter(t *testing.T) {
 		t.Errorf("a column that no rule needs was sent: %q", sent)
 	}
 }
+
+// A change of text is one, whatever the collation calls equal.
+func TestTriggersSeeWhatACollationDoesNot(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+		CREATE TABLE t (id int PRIMARY KEY, tags text[] COLLATE ci); INSERT INTO t VALUES (1, '{b}'), (2, '{b}')`,
+		pgnotify.Watch{Table: "t", Columns: []string{"tags"}, Quiet: true})
+	w.sends(`UPDATE t SET tags = '{B}'`, "update public.t {id=1 tags={b}}→{id=1 tags={B}}", "update public.t {id=2 tags={b}}→{id=2 tags={B}}")
+	w.sends(`UPDATE t SET tags = '{B}'`)
+}
+
+func TestTriggersAfterAUUIDBecameText(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, c uuid)`, pgnotify.Watch{Table: "t", Columns: []string{"c"}})
+	exec(t, w.writer, `ALTER TABLE t ALTER c TYPE text`)
+	w.sends(`INSERT INTO t VALUES (1, 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11')`, "insert public.t any row")
+}
+
+func TestTriggersOfColumnsNamedAsAliases(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, x int, r int, o int, s int)`, pgnotify.Watch{Table: "t", Columns: []string{"x", "r", "o", "s"}})
+	w.sends(`INSERT INTO t VALUES (2, 1, 2, 3, 4)`, "insert public.t nil→{id=2 o=3 r=2 s=4 x=1}")
+	w.sends(`INSERT INTO t VALUES (3, 1, 1, 1, 1), (4, 1, 1, 1, 1)`, "insert public.t nil→{id=3 o=1 r=1 s=1 x=1}", "insert public.t nil→{id=4 o=1 r=1 s=1 x=1}")
+	w.sends(`UPDATE t SET x = 5 WHERE id < 4`, "update public.t {id=2 o=3 r=2 s=4 x=1}→{id=2 o=3 r=2 s=4 x=5}", "update public.t {id=3 o=1 r=1 s=1 x=1}→{id=3 o=1 r=1 s=1 x=5}")
+}
+
+// One row among many of which old and new do not fit into one message makes them "any row", soon.
+func TestTriggersGiveUpOnALongRow(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 2000) i;
+		UPDATE t SET a = repeat(E'line with "quote"\n', 195) WHERE id = 333`)
+	w.triggers.MaxRows, w.triggers.Tables = 2000, []pgnotify.Watch{{Table: "t", Columns: []string{"a"}}}
+	w.columns["t"] = []string{"id", "a"}
+	w.install()
+	w.sends(`UPDATE t SET a = a || 'x'`, "update public.t any row")
+}
