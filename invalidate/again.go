@@ -84,6 +84,9 @@ func (q *Queue) release(all bool) {
 }
 
 func (q *Queue) giveBack(d *delayed, held Mark) {
+	if len(d.targets) == 0 { // all of them were widened, and wait in another group; nothing would wake this one
+		return
+	}
 	if d.shard == nil || d.shard.gone {
 		for t, added := range d.targets {
 			q.route(t, added, held)

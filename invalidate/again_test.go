@@ -240,3 +240,33 @@ func TestKeep(t *testing.T) {
 		}
 	}
 }
+
+// A group of which all targets were widened while they waited gives nothing back, and so holds up no position.
+func TestGroupThatWasWidenedHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := fake(t, again(time.Second))
+		set := templates(t, "a", "a:{id}")
+		k.MaxPending = 10
+		k.markAt(1)
+		targets := map[rules.Target]time.Duration{}
+		for _, target := range ids(set, "a", 0, 20) {
+			targets[target] = 0
+		}
+		k.mu.Lock()
+		k.delay(k.only, exact, targets, k.AgainAfter, since{})
+		k.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		k.markAt(2)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		w := &k.only.groups[patterns]
+		if _, ok := w.take()[set.Sweep()[0]]; !ok {
+			t.Fatal("the pattern did not come back")
+		}
+		w.landed()
+		if got := k.only.safe(false); got != k.mark {
+			t.Errorf("all is applied, and the position is still %d", got.Position)
+		}
+	})
+}
