@@ -84,9 +84,6 @@ func (q *Queue) release(all bool) {
 }
 
 func (q *Queue) giveBack(d *delayed, held Mark) {
-	if len(d.targets) == 0 { // all of them were widened, and wait in another group; nothing would wake this one
-		return
-	}
 	if d.shard == nil || d.shard.gone {
 		for t, added := range d.targets {
 			q.route(t, added, held)
@@ -97,8 +94,7 @@ func (q *Queue) giveBack(d *delayed, held Mark) {
 	if d.group == patterns && len(w.pending) == 0 {
 		d.shard.slotsAt = d.shard.slots
 	}
-	w.merge(d.targets)
-	w.since.add(held)
+	w.merge(d.targets, held)
 }
 
 // boundDelayed keeps the groups within the bound, by widening in the largest. Called with the lock held.

@@ -65,8 +65,12 @@ func (w *waiting) add(t rules.Target, added time.Duration) {
 	keep(w.pending, t, added)
 }
 
-// merge adds targets; the map is the set's from then on.
-func (w *waiting) merge(targets map[rules.Target]time.Duration) {
+// merge adds targets, with the mark that they hold back; the map is the set's from then on. No targets hold back none, since
+// nobody would be woken for them.
+func (w *waiting) merge(targets map[rules.Target]time.Duration, held Mark) {
+	if len(targets) > 0 {
+		w.since.add(held)
+	}
 	w.pending = merge(w.pending, targets)
 	if len(w.pending) > 0 {
 		w.signal()

@@ -171,10 +171,7 @@ func (s *shard) putBack(w *waiting, targets map[rules.Target]time.Duration) {
 			s.route(t, added, held)
 		}
 	} else {
-		if len(targets) > 0 {
-			w.since.add(held)
-		}
-		w.merge(targets)
+		w.merge(targets, held)
 		w.sweep = w.sweep || w.sweeping
 	}
 	w.landed()

@@ -1,10 +1,10 @@
 -- The bodies of the trigger functions, for format():
---   1 the table, for a comment   2 the message that says "any row"   3 the channel   4 the most rows that are sent of a statement
---   5 whether rows that stay as they were need not be sent   6, 7 the values of the row that is called r, o
---   8, 9 the JSON of the row that is called NEW, OLD   10 the beginning of a message with rows
---   11, 12 the query for many rows: the fast one, and the one for all that it cannot do
---   13, 14 the message with one row, for format(): of a row, of a new and an old one
--- In "rows" and "update", %bulk% stands for the text of that name.
+--   1 the table, for a comment   2 the message that says "any row"   3 the channel
+--   4 whether rows that stay as they were need not be sent   5, 6 the values of the row that is called r, o
+--   7, 8 the JSON of the row that is called NEW, OLD   9 the beginning of a message with rows
+--   10, 11 the query for many rows: the fast one, and the one for all that it cannot do
+--   12, 13 the message with one row, for format(): of a row, of a new and an old one
+-- In "rows" and "update", %bulk% stands for the text of that name, with which they end.
 --
 -- All keep to this: whatever goes wrong, the write does not fail, and the message is one that says less.
 --
@@ -18,30 +18,25 @@ VALUES
 DECLARE
   done pg_catalog.bool;
 BEGIN
-  SELECT pg_catalog.pg_notify(%3$s, pg_catalog.format(%13$L, pg_catalog.row_to_json(r.*))) IS NOT NULL INTO STRICT done
-  FROM (SELECT %6$s FROM pgevict_rows r) r;
+  SELECT pg_catalog.pg_notify(%3$s, pg_catalog.format(%12$L, pg_catalog.row_to_json(r.*))) IS NOT NULL INTO STRICT done
+  FROM (SELECT %5$s FROM pgevict_rows r) r;
   RETURN NULL;
 EXCEPTION
 WHEN no_data_found THEN
   RETURN NULL;
 WHEN too_many_rows OR invalid_parameter_value THEN
-%bulk%
-WHEN OTHERS THEN
-  PERFORM pg_catalog.pg_notify(%3$s, %2$L);
-  RETURN NULL;
-END
-$body$),
+%bulk%$body$),
 ('update', $body$
 -- Made by "pgevict triggers" from the rules, for %1$s; the next install overwrites it.
 #variable_conflict use_variable
 DECLARE
   done pg_catalog.bool;
 BEGIN
-  SELECT CASE WHEN NOT %5$s OR (pg_catalog.row_to_json(r.*)::pg_catalog.text OPERATOR(pg_catalog.<>)
-      (SELECT pg_catalog.row_to_json(o.*)::pg_catalog.text FROM (SELECT %7$s FROM pgevict_old o) o)) IS NOT FALSE THEN
-    pg_catalog.pg_notify(%3$s, pg_catalog.format(%14$L, pg_catalog.row_to_json(r.*), (SELECT pg_catalog.row_to_json(o.*) FROM (SELECT %7$s FROM pgevict_old o) o)))
+  SELECT CASE WHEN NOT %4$s OR (pg_catalog.row_to_json(r.*)::pg_catalog.text OPERATOR(pg_catalog.<>)
+      (SELECT pg_catalog.row_to_json(o.*)::pg_catalog.text FROM (SELECT %6$s FROM pgevict_old o) o)) IS NOT FALSE THEN
+    pg_catalog.pg_notify(%3$s, pg_catalog.format(%13$L, pg_catalog.row_to_json(r.*), (SELECT pg_catalog.row_to_json(o.*) FROM (SELECT %6$s FROM pgevict_old o) o)))
     IS NOT NULL END INTO STRICT done
-  FROM (SELECT %6$s FROM pgevict_rows r) r;
+  FROM (SELECT %5$s FROM pgevict_rows r) r;
   RETURN NULL;
 EXCEPTION
 WHEN no_data_found THEN
@@ -50,28 +45,23 @@ WHEN no_data_found THEN
   END IF;
   RETURN NULL;
 WHEN too_many_rows OR cardinality_violation OR invalid_parameter_value THEN
-%bulk%
-WHEN OTHERS THEN
-  PERFORM pg_catalog.pg_notify(%3$s, %2$L);
-  RETURN NULL;
-END
-$body$),
+%bulk%$body$),
 -- Many rows, or one that is too long for pg_notify, which the error said.
 ('bulk', $body$
   DECLARE
     path CONSTANT pg_catalog.text := pg_catalog.current_setting('search_path');
     jit CONSTANT pg_catalog.text := pg_catalog.current_setting('jit');
     plans CONSTANT pg_catalog.text := pg_catalog.current_setting('plan_cache_mode');
-    head CONSTANT pg_catalog.text := %10$L;
+    head CONSTANT pg_catalog.text := %9$L;
     shrink pg_catalog.int4 := 1;
   BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('jit', 'off', true),
       pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true);
     LOOP
       BEGIN
-        %11$s
+        %10$s
         IF done IS NULL THEN
-          %12$s
+          %11$s
         END IF;
         -- Rows are paired by their position: both tables get a row at the same time. Only one that moves to a partition where
         -- another trigger suppresses it comes to be in one of them alone.
@@ -88,6 +78,10 @@ $body$),
     PERFORM pg_catalog.pg_notify(%3$s, %2$L);
   END;
   RETURN NULL;
+WHEN OTHERS THEN
+  PERFORM pg_catalog.pg_notify(%3$s, %2$L);
+  RETURN NULL;
+END
 $body$),
 -- The queries for many rows, for format():
 --   1, 2 the columns of the new rows, of the old ones, as arrays   3, 4 whether all values are in the arrays: of the new rows, of both
@@ -137,14 +131,14 @@ DECLARE
 BEGIN
   BEGIN
     IF TG_OP <> 'DELETE' THEN
-      row_now := %8$s;
+      row_now := %7$s;
     END IF;
     IF TG_OP <> 'INSERT' THEN
-      row_was := %9$s;
+      row_was := %8$s;
     END IF;
     IF TG_OP <> 'UPDATE' THEN
       PERFORM pg_notify(%3$s, head || coalesce(row_now, row_was) || ']}');
-    ELSIF NOT %5$s OR row_now <> row_was THEN
+    ELSIF NOT %4$s OR row_now <> row_was THEN
       PERFORM pg_notify(%3$s, head || row_now || '],"old":[' || row_was || ']}');
     END IF;
   EXCEPTION WHEN OTHERS THEN

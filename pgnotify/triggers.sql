@@ -149,7 +149,7 @@ function AS (
            WHEN k.body NOT IN ('rows', 'update') THEN ARRAY['search_path=pg_catalog, pg_temp'] END AS config,
          format(replace(b.source, '%bulk%', (SELECT source FROM body WHERE name = 'bulk')), regexp_replace(w.label, '[[:space:]]', ' ', 'g'),
            '{"schema":' || to_json(w.nspname) || ',"table":' || to_json(w.relname) || ',"action":"' || CASE WHEN k.body = 'row' THEN '' ELSE k.action || '"}' END,
-           quote_literal(%channel%), %max_rows%, w.quiet::text,
+           quote_literal(%channel%), w.quiet::text,
            coalesce(max(i.values) FILTER (WHERE alias = 'r'), ''), coalesce(max(i.values) FILTER (WHERE alias = 'o'), ''),
            coalesce(max(i.row) FILTER (WHERE alias = 'NEW'), '''{}'''), coalesce(max(i.row) FILTER (WHERE alias = 'OLD'), '''{}'''),
            h.head,
