@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgevict/internal/sidecar"
+	"pgevict/internal/config"
 )
 
 // nowhere is an environment that is complete, and leads to no server.
@@ -135,7 +135,7 @@ func TestVersionAndHelp(t *testing.T) {
 		if status != 0 || stderr != "" {
 			t.Errorf("%s: status %d: %s", arg, status, stderr)
 		}
-		for _, v := range sidecar.Variables() {
+		for _, v := range config.Variables() {
 			if !strings.Contains(stdout, "\n"+v.Name+" ") || !strings.Contains(strings.Join(strings.Fields(stdout), " "), v.Default+" "+strings.Fields(v.Meaning)[0]) {
 				t.Errorf("%s does not name %s with its default and its meaning", arg, v.Name)
 			}
@@ -169,7 +169,7 @@ func TestReadmeHasTheVariables(t *testing.T) {
 			have = append(have, plain.Replace(strings.TrimSpace(line)))
 		}
 	}
-	for _, v := range sidecar.Variables() {
+	for _, v := range config.Variables() {
 		want = append(want, plain.Replace(fmt.Sprintf("| %s | %s | %s |", v.Name, v.Default, v.Meaning)))
 	}
 	if !slices.Equal(have, want) {

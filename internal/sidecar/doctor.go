@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgevict/internal/config"
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
 	"pgevict/rules"
@@ -25,7 +26,7 @@ const doctorPatience = 10 * time.Second
 
 // doctor is the doctor command.
 type doctor struct {
-	config Config
+	config config.Config
 	set    *rules.Set
 	json   *json.Encoder // nil: text
 	out    io.Writer
@@ -51,7 +52,7 @@ func Doctor(ctx context.Context, args, environ []string, stdout io.Writer) error
 		return UsageError{fmt.Errorf("doctor: %w; see pgevict help", err)}
 	}
 	d := &doctor{out: stdout, count: map[string]int{}}
-	if d.config, d.set, err = configure(environ, DatabaseURL, RedisURL); err != nil {
+	if d.config, d.set, err = configure(environ, config.DatabaseURL, config.RedisURL); err != nil {
 		return err
 	}
 	if *asJSON {
@@ -97,11 +98,11 @@ func (d *doctor) say(status, check, found, do string) {
 
 // connect opens a connection to Postgres.
 func (d *doctor) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	config, err := d.config.PostgresConfig()
+	cfg, err := d.config.PostgresConfig()
 	if err != nil {
 		return nil, err
 	}
-	return pgnotify.Connect(ctx, config, doctorPatience)
+	return pgnotify.Connect(ctx, cfg, doctorPatience)
 }
 
 func (d *doctor) postgres(ctx context.Context) {

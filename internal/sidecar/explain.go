@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgevict/internal/config"
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -138,9 +139,9 @@ func Explain(ctx context.Context, args, environ []string, stdin io.Reader, stdou
 	}
 	var required []string
 	if *catalog {
-		required = []string{DatabaseURL}
+		required = []string{config.DatabaseURL}
 	}
-	config, set, err := configure(environ, required...)
+	cfg, set, err := configure(environ, required...)
 	if err != nil {
 		return err
 	}
@@ -150,7 +151,7 @@ func Explain(ctx context.Context, args, environ []string, stdin io.Reader, stdou
 		e.json.SetEscapeHTML(false)
 	}
 	if *catalog {
-		if e.catalog, err = readCatalog(ctx, config, set); err != nil {
+		if e.catalog, err = readCatalog(ctx, cfg, set); err != nil {
 			return err
 		}
 	}
@@ -232,8 +233,8 @@ func (e *explainer) print(object any, text string) error {
 	return nil
 }
 
-func readCatalog(ctx context.Context, config Config, set *rules.Set) (catalog *pgnotify.Catalog, err error) {
-	err = withPostgres(ctx, config, func(ctx context.Context, conn *pgconn.PgConn) error {
+func readCatalog(ctx context.Context, cfg config.Config, set *rules.Set) (catalog *pgnotify.Catalog, err error) {
+	err = withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
 		catalog, err = pgnotify.LoadCatalog(ctx, conn, tableNames(set), set.Columns)
 		return err
 	})
@@ -241,9 +242,9 @@ func readCatalog(ctx context.Context, config Config, set *rules.Set) (catalog *p
 }
 
 // withPostgres does something with a connection of its own.
-func withPostgres(ctx context.Context, config Config, do func(context.Context, *pgconn.PgConn) error) error {
+func withPostgres(ctx context.Context, cfg config.Config, do func(context.Context, *pgconn.PgConn) error) error {
 	const patience = 10 * time.Second
-	postgres, err := config.PostgresConfig()
+	postgres, err := cfg.PostgresConfig()
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"pgevict/internal/config"
 )
 
 // version is set at link time for a release.
@@ -59,15 +61,15 @@ func Help(stdout io.Writer) error {
 	if _, err := io.WriteString(stdout, usage); err != nil {
 		return err
 	}
-	return Usage(stdout)
+	return config.Usage(stdout)
 }
 
 // Check loads configuration and rules, and tells every problem at once. It connects nowhere.
 func Check(environ []string, stdout io.Writer) error {
-	config, set, err := configure(environ, DatabaseURL, RedisURL)
+	cfg, set, err := configure(environ, config.DatabaseURL, config.RedisURL)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "ok: the configuration is complete, and %s has rules for %s\n", config.Rules, strings.Join(tableNames(set), ", "))
+	_, err = fmt.Fprintf(stdout, "ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(tableNames(set), ", "))
 	return err
 }

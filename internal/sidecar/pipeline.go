@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgevict/internal/config"
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
 	"pgevict/rules"
@@ -14,7 +15,7 @@ import (
 type pipeline struct {
 	rules   *rules.Set
 	queue   *invalidate.Queue
-	gap     Gap
+	gap     config.Gap
 	renew   func() // has refreshes read on new connections
 	metrics *metrics
 	log     *zap.Logger
@@ -39,7 +40,7 @@ func (p *pipeline) Change(c pgnotify.Change) {
 func (p *pipeline) Gap(why string) {
 	p.metrics.gaps.WithLabelValues(why).Inc()
 	p.renew() // the listener may be on another server than before
-	if p.gap == GapIgnore {
+	if p.gap == config.GapIgnore {
 		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", zap.String("gap", why))
 		return
 	}
@@ -78,7 +79,7 @@ func tableNames(set *rules.Set) []string {
 }
 
 // listener hears what the configuration says, for the tables of the rules.
-func listener(c Config, set *rules.Set, observer pgnotify.Observer, log *zap.Logger) *pgnotify.Listener {
+func listener(c config.Config, set *rules.Set, observer pgnotify.Observer, log *zap.Logger) *pgnotify.Listener {
 	channels := map[string]pgnotify.Source{}
 	for _, name := range c.TCNChannels {
 		channels[name] = pgnotify.TCN

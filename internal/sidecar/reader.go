@@ -32,9 +32,9 @@ const (
 	connectPause = 500 * time.Millisecond
 )
 
-func newReader(c Config) *reader {
-	r := &reader{config: c.PostgresConfig, timeout: c.RefreshTimeout, conns: make(chan *readConn, c.RefreshConns)}
-	for range c.RefreshConns {
+func newReader(config func() (*pgconn.Config, error), conns int, timeout time.Duration) *reader {
+	r := &reader{config: config, timeout: timeout, conns: make(chan *readConn, conns)}
+	for range conns {
 		r.conns <- nil
 	}
 	return r

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgevict/internal/config"
 	"pgevict/internal/livetest"
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
@@ -48,11 +49,11 @@ func newReadsAt(t *testing.T, database, addr, schema string, conns int, timeout 
 	if addr != "" {
 		u.Host = addr
 	}
-	config, err := LoadConfig([]string{"DATABASE_URL=" + u.String(), fmt.Sprint("PGEVICT_REFRESH_CONNS=", conns), "PGEVICT_REFRESH_TIMEOUT=" + timeout.String()})
+	conf, err := config.Load([]string{"DATABASE_URL=" + u.String()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reads{reader: newReader(config), T: t, url: database}
+	r := &reads{reader: newReader(conf.PostgresConfig, conns, timeout), T: t, url: database}
 	configure := r.config
 	r.config = func() (*pgconn.Config, error) {
 		r.attempts.Add(1)

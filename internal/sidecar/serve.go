@@ -1,3 +1,4 @@
+// Package sidecar is the commands of the program, and what serve is wired of.
 package sidecar
 
 import (
@@ -13,37 +14,38 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/internal/config"
 	"pgevict/invalidate"
 	"pgevict/rules"
 )
 
 // Serve runs the sidecar until the context is done, and then as long as it takes to apply what waits, within the grace.
 func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	config, set, err := configure(environ, DatabaseURL, RedisURL)
+	cfg, set, err := configure(environ, config.DatabaseURL, config.RedisURL)
 	if err != nil {
 		return err
 	}
-	redisOptions, err := config.RedisOptions()
+	redisOptions, err := cfg.RedisOptions()
 	if err != nil {
 		return UsageError{err}
 	}
 	out, flush := patientWriter(stderr)
 	defer flush()
-	log := config.Logger(out)
+	log := cfg.Logger(out)
 	log.Info("pgevict starts", zap.String("version", Version()), zap.Int("tables", len(set.Tables())),
-		zap.Strings("tcn_channels", config.TCNChannels), zap.Strings("events_channels", config.EventsChannels),
-		zap.Bool("dry_run", config.DryRun))
+		zap.Strings("tcn_channels", cfg.TCNChannels), zap.Strings("events_channels", cfg.EventsChannels),
+		zap.Bool("dry_run", cfg.DryRun))
 
 	redis.SetLogger(redisLog{log}) // its own log goes to standard error, unasked
 
 	m := newMetrics()
-	r := newReader(config)
-	p := &pipeline{rules: set, gap: config.Gap, renew: r.renew, metrics: m, log: log}
+	r := newReader(cfg.PostgresConfig, cfg.RefreshConns, cfg.RefreshTimeout)
+	p := &pipeline{rules: set, gap: cfg.Gap, renew: r.renew, metrics: m, log: log}
 	options := invalidate.Options{
-		MaxPending: config.MaxPending,
-		AgainAfter: config.AgainAfter,
-		Timeout:    min(config.Heartbeat, 5*time.Second), // it delays a stop, too
-		DryRun:     config.DryRun,
+		MaxPending: cfg.MaxPending,
+		AgainAfter: cfg.AgainAfter,
+		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
+		DryRun:     cfg.DryRun,
 		Gap:        p.Gap,
 		Observer:   queueObserver{m},
 		Log:        log,
@@ -55,7 +57,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	m.watch(p.queue.Stats, time.Now())
 
 	// What was started first stops last: the listener, then the queue, which drains, then what it reads on, then HTTP.
-	stopHTTP, err := serveHTTP(ctx, config, status{p.queue.Stats, config.Heartbeat}.handler(m), log)
+	stopHTTP, err := serveHTTP(ctx, cfg, status{p.queue.Stats, cfg.Heartbeat}.handler(m), log)
 	if err != nil {
 		return err
 	}
@@ -65,10 +67,10 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	applyContext, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
 	applying.Go(func() { p.queue.Run(applyContext) })
 
-	listener(config, set, m, log).Run(ctx, p)
+	listener(cfg, set, m, log).Run(ctx, p)
 
 	log.Info("stopping", zap.Int("pending", p.queue.Stats().Pending))
-	graceContext, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.Grace)
+	graceContext, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Grace)
 	defer cancel()
 	stopApplying()
 	applying.Wait()
@@ -83,11 +85,11 @@ func (l redisLog) Printf(_ context.Context, format string, args ...any) {
 }
 
 // serveHTTP answers the probes until it is stopped.
-func serveHTTP(ctx context.Context, config Config, handler http.Handler, log *zap.Logger) (stop func(), err error) {
-	if config.HTTPAddr == HTTPOff {
+func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, log *zap.Logger) (stop func(), err error) {
+	if cfg.HTTPAddr == config.HTTPOff {
 		return func() {}, nil
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", config.HTTPAddr)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr)
 	if err != nil {
 		return nil, fmt.Errorf("PGEVICT_HTTP_ADDR: %w", err)
 	}
@@ -110,14 +112,14 @@ func (e UsageError) Error() string { return e.Err.Error() }
 func (e UsageError) Unwrap() error { return e.Err }
 
 // configure reads the configuration and the rules, and tells the problems of both at once.
-func configure(environ []string, required ...string) (Config, *rules.Set, error) {
-	config, err := LoadConfig(environ, required...)
-	if isURL(config.Rules) { // told already, without the value
-		return config, nil, UsageError{err}
+func configure(environ []string, required ...string) (config.Config, *rules.Set, error) {
+	cfg, err := config.Load(environ, required...)
+	if config.IsURL(cfg.Rules) { // told already, without the value
+		return cfg, nil, UsageError{err}
 	}
-	set, rulesErr := rules.Load(config.Rules)
+	set, rulesErr := rules.Load(cfg.Rules)
 	if err := errors.Join(err, rulesErr); err != nil {
-		return config, nil, UsageError{err}
+		return cfg, nil, UsageError{err}
 	}
-	return config, set, nil
+	return cfg, set, nil
 }

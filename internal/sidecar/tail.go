@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"pgevict/internal/config"
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -26,7 +27,7 @@ type tailer struct {
 
 // Tail prints each change as it arrives, with its targets, and touches no key.
 func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
-	config, set, err := configure(environ, DatabaseURL)
+	cfg, set, err := configure(environ, config.DatabaseURL)
 	if err != nil {
 		return err
 	}
@@ -34,14 +35,14 @@ func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	defer cancel()
 	out, flush := patientWriter(stderr)
 	defer flush()
-	t := &tailer{set: set, lines: make(chan explanation, tailRoom), log: config.Logger(out)}
+	t := &tailer{set: set, lines: make(chan explanation, tailRoom), log: cfg.Logger(out)}
 	printed := make(chan error, 1)
 	go func() {
 		err := t.print(stdout)
 		cancel() // nobody reads the output any more, or this is the end
 		printed <- err
 	}()
-	listener(config, set, newMetrics(), t.log).Run(ctx, t)
+	listener(cfg, set, newMetrics(), t.log).Run(ctx, t)
 	close(t.lines)
 	select {
 	case err := <-printed:

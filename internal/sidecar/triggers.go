@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgevict/internal/config"
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -72,30 +73,30 @@ func Triggers(ctx context.Context, args, environ []string, stdout io.Writer) err
 
 func (t *triggersCommand) run(ctx context.Context, verb string, environ []string) error {
 	if verb == "uninstall" { // whatever the rules are now
-		config, err := LoadConfig(environ, DatabaseURL)
+		cfg, err := config.Load(environ, config.DatabaseURL)
 		if err != nil {
 			return UsageError{err}
 		}
-		return withPostgres(ctx, config, func(ctx context.Context, conn *pgconn.PgConn) error {
+		return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
 			did, err := pgnotify.UninstallTriggers(ctx, conn, t.lockTimeout)
 			return errors.Join(err, t.say(did))
 		})
 	}
 	var required []string
 	if verb != "print" {
-		required = []string{DatabaseURL}
+		required = []string{config.DatabaseURL}
 	}
-	config, set, err := configure(environ, required...)
+	cfg, set, err := configure(environ, required...)
 	if err != nil {
 		return err
 	}
-	wanted := triggers(config, set)
+	wanted := triggers(cfg, set)
 	switch verb {
 	case "print":
 		_, err := io.WriteString(t.out, wanted.Script())
 		return err
 	case "install":
-		return withPostgres(ctx, config, func(ctx context.Context, conn *pgconn.PgConn) error {
+		return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
 			did, err := wanted.Install(ctx, conn, t.lockTimeout)
 			if err != nil {
 				return err
@@ -110,7 +111,7 @@ func (t *triggersCommand) run(ctx context.Context, verb string, environ []string
 			return t.print(states)
 		})
 	}
-	return withPostgres(ctx, config, func(ctx context.Context, conn *pgconn.PgConn) error {
+	return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
 		states, err := wanted.Status(ctx, conn)
 		if err != nil {
 			return err
@@ -120,8 +121,8 @@ func (t *triggersCommand) run(ctx context.Context, verb string, environ []string
 }
 
 // triggers is what the rules ask for.
-func triggers(config Config, set *rules.Set) pgnotify.Triggers {
-	t := pgnotify.Triggers{Channel: config.EventsChannels[0], MaxRows: config.TriggersMaxRows}
+func triggers(cfg config.Config, set *rules.Set) pgnotify.Triggers {
+	t := pgnotify.Triggers{Channel: cfg.EventsChannels[0], MaxRows: cfg.TriggersMaxRows}
 	for _, table := range set.Tables() {
 		columns, _ := set.Columns(table.Schema, table.Name)
 		t.Tables = append(t.Tables, pgnotify.Watch{

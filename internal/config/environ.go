@@ -1,4 +1,4 @@
-package sidecar
+package config
 
 import (
 	"fmt"
@@ -83,7 +83,7 @@ type Secret struct {
 	read func() (string, error)
 }
 
-// Given says whether there is one.
+// Given reports whether there is one.
 func (s Secret) Given() bool { return s.read != nil }
 
 // String is the name of the variable that it comes from.
@@ -130,8 +130,8 @@ func readSecret(name, path string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// isURL says whether a value may be a URL or DSN that went into the wrong variable.
-func isURL(value string) bool {
+// IsURL reports whether a value may be a URL or DSN that went into the wrong variable.
+func IsURL(value string) bool {
 	return strings.Contains(value, "://") || strings.Contains(value, "password=")
 }
 

@@ -1,4 +1,4 @@
-package sidecar
+package config
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 // load also checks that no message holds any of secrets.
 func load(t *testing.T, environ []string, required []string, secrets ...string) (Config, []string) {
 	t.Helper()
-	c, err := LoadConfig(environ, required...)
+	c, err := Load(environ, required...)
 	if err == nil {
 		return c, nil
 	}

@@ -1,5 +1,6 @@
-// Package sidecar is the parts of the program itself: configuration, wiring, HTTP and commands.
-package sidecar
+// Package config reads the environment: every variable, what it means, and what is wrong with it. It is the only way to
+// configure pgevict, and knows nothing of what is done with it.
+package config
 
 import (
 	"errors"
@@ -18,7 +19,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// The two URLs, as LoadConfig takes them for those that a command cannot do without.
+// The two URLs, as Load takes them for those that a command cannot do without.
 const (
 	DatabaseURL = "DATABASE_URL"
 	RedisURL    = "REDIS_URL"
@@ -27,7 +28,7 @@ const (
 // HTTPOff is the HTTPAddr that means: no HTTP at all.
 const HTTPOff = "off"
 
-// Config is everything that the environment says. The tags are the whole list of variables: LoadConfig, Usage and the
+// Config is everything that the environment says. The tags are the whole list of variables: Load, Usage and the
 // search for misspelled names read them.
 type Config struct {
 	DatabaseURL     Secret        `envconfig:"DATABASE_URL" desc:"Postgres URL or DSN; several hosts allowed; connects to the primary (target_session_attrs=read-write unless given)"`
@@ -83,11 +84,11 @@ func oneOf[T comparable](to *T, value T, allowed ...T) error {
 	return nil
 }
 
-// LoadConfig reads the configuration from environ, which has the form of os.Environ. required names the URLs that must
+// Load reads the configuration from environ, which has the form of os.Environ. required names the URLs that must
 // be there, DatabaseURL or RedisURL; whichever is given is looked at all the same. The error holds every problem, one a
 // line, and no value of any variable; what has no problem is in the Config all the same. (One thing comes from
 // elsewhere: what a Postgres URL leaves open, pgx fills in from PG… variables and files of the process, as libpq does.)
-func LoadConfig(environ []string, required ...string) (Config, error) {
+func Load(environ []string, required ...string) (Config, error) {
 	var (
 		c        Config
 		problems []error
@@ -142,7 +143,7 @@ func (c *Config) checkRanges() []error {
 		c.HTTPAddr = HTTPOff
 	}
 	// Whoever puts a URL into the wrong variable is told here, before some other message shows it.
-	check(!isURL(c.Rules), "PGEVICT_RULES: not the path of a file")
+	check(!IsURL(c.Rules), "PGEVICT_RULES: not the path of a file")
 	check(c.HTTPAddr == HTTPOff || isHostPort(c.HTTPAddr), "PGEVICT_HTTP_ADDR: neither host:port, such as :9377, nor off")
 	check(c.Heartbeat >= 100*time.Millisecond, "PGEVICT_HEARTBEAT: must be at least 100ms")
 	check(c.AgainAfter >= 0, "PGEVICT_AGAIN_AFTER: must not be negative (0: never)")
@@ -176,7 +177,7 @@ func (c *Config) checkChannels() []error {
 			problems = append(problems, fmt.Errorf("%s: a name in the list is empty", name))
 		case slices.ContainsFunc(channels, func(s string) bool { return len(s) > maxName }):
 			problems = append(problems, fmt.Errorf("%s: a name in the list is longer than %d bytes", name, maxName))
-		case slices.ContainsFunc(channels, isURL):
+		case slices.ContainsFunc(channels, IsURL):
 			problems = append(problems, fmt.Errorf("%s: not a list of channel names", name))
 		case len(slices.Compact(slices.Sorted(slices.Values(channels)))) < len(channels):
 			problems = append(problems, fmt.Errorf("%s: a name is twice in the list", name))
@@ -229,7 +230,7 @@ func (c Config) PostgresConfig() (*pgconn.Config, error) {
 	return cfg, nil
 }
 
-// ambiguous says whether pgx has taken a piece of a password for something else: for a host, a database, a parameter.
+// ambiguous reports whether pgx has taken a piece of a password for something else: for a host, a database, a parameter.
 // Errors of the connection would show those.
 func ambiguous(text string, cfg *pgconn.Config) bool {
 	if _, rest, ok := strings.Cut(text, "://"); ok && strings.HasPrefix(text, "postgres") {
