@@ -17,13 +17,13 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/pgevict .
 
 demo: deps
-	@KEEP=$(KEEP) TRIGGERS=$(TRIGGERS) $(GO) run ./deploy/demo
+	@KEEP=$(KEEP) TRIGGERS=$(TRIGGERS) $(GO) run ./internal/demo
 
 test: deps
 	$(GO) test -race -timeout 15m ./...
 
 bench: deps
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./internal/sidecar
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./internal/bench
 
 lint:
 	$(GO) vet ./...

@@ -1,0 +1,163 @@
+package bench_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"pgevict/internal/livetest"
+	"pgevict/internal/sidecar"
+)
+
+// BenchmarkThroughput measures how fast a backlog of changes to distinct rows is drained: from the commit of all of them
+// until the last of their keys is gone. It is set against a loop that deletes one key after the other, and against one
+// that only reads the notifications. All three listen all the time, each in its own database, and take turns.
+func BenchmarkThroughput(b *testing.B) {
+	b.Run("tcn", func(b *testing.B) { benchThroughput(b, "tcn", shortRow) })
+	b.Run("events/short", func(b *testing.B) { benchThroughput(b, "events", shortRow) })
+	b.Run("events/long", func(b *testing.B) { benchThroughput(b, "events", longRow) })
+}
+
+func benchThroughput(b *testing.B, channel, descriptor string) {
+	// The naive loop's rate does not depend on how many there are, so it gets a tenth.
+	turns, backlog, sample := 5, 200_000, 20_000
+	if testing.Short() {
+		turns, backlog, sample = 1, 20_000, 2_000
+	}
+	pg, r := benchPostgres(b), livetest.NewRedis(b)
+	rdb := benchRedis(b, r)
+	oursURL, ours := benchDatabase(b, pg, "ours", channel, descriptor, backlog)
+	naiveURL, naive := benchDatabase(b, pg, "naive", channel, descriptor, sample)
+	readURL, read := benchDatabase(b, pg, "reader", channel, descriptor, backlog)
+	environ, httpAddr := benchEnviron(b, oursURL, r.URL(), actionRules)
+	sidecar := startBenchSidecar(b, environ, httpAddr)
+	naiveLoop := startBenchLoop(b, loopNaive, channel, naiveURL, r.URL(), sample)
+	readLoop := startBenchLoop(b, loopRead, channel, readURL, r.URL(), backlog)
+	sidecar.ready()
+
+	var results [3]drained // pgevict, the naive loop, reading
+	var toNaive, toRead []float64
+	for range turns {
+		fillKeys(b, rdb, backlog, actionKey)
+		o := results[0].add(backlog, sidecar.pid, func() time.Duration {
+			return drain(b, ours, sidecar.pid, backlog, func() { waitNoKeys(b, rdb) })
+		})
+		sidecar.settle()
+		fillKeys(b, rdb, sample, actionKey)
+		n := results[1].add(sample, naiveLoop.pid, func() time.Duration { return drain(b, naive, naiveLoop.pid, sample, naiveLoop.wait) })
+		r := results[2].add(backlog, readLoop.pid, func() time.Duration { return drain(b, read, readLoop.pid, backlog, readLoop.wait) })
+		toNaive, toRead = append(toNaive, o/n), append(toRead, o/r)
+	}
+	if widened := sidecar.metric("pgevict_widened_total"); widened > 0 {
+		b.Errorf("%.0f targets were widened, so it was not each key that was deleted by itself", widened)
+	}
+	line := func(name string, d drained, ratio string) string {
+		return fmt.Sprintf("%s\t%.0f\t%.2f µs\t%s", name, median(d.rates), median(d.cpu), ratio)
+	}
+	table(b, fmt.Sprintf("%d changes through %s\ta second\tCPU time each\tpgevict to it", backlog, channel),
+		line("pgevict", results[0], ""),
+		line("one DEL after the other", results[1], fmt.Sprintf("%.1f ×", median(toNaive))),
+		line("only reading", results[2], fmt.Sprintf("%.2f ×", median(toRead))))
+	b.ReportMetric(median(toNaive), "×naive")
+	b.ReportMetric(median(toRead), "×reading")
+	b.ReportMetric(median(results[0].rates), "changes/s")
+}
+
+// drained is what one of the three did in each turn: changes a second, and the processors' time for one, in µs.
+type drained struct{ rates, cpu []float64 }
+
+// add measures one turn and gives its rate.
+func (d *drained) add(changes, pid int, turn func() time.Duration) float64 {
+	before := cpuTime(pid)
+	took := turn()
+	rate := float64(changes) / took.Seconds()
+	d.rates = append(d.rates, rate)
+	d.cpu = append(d.cpu, float64((cpuTime(pid)-before).Nanoseconds())/1000/float64(changes))
+	return rate
+}
+
+// drain changes every row in one transaction, and gives the time from its commit until done returns. During the commit
+// the listener, if it is a process of its own, stands still, so that all of the backlog is there when it goes on.
+func drain(b *testing.B, conn *pgx.Conn, listener, backlog int, done func()) time.Duration {
+	b.Helper()
+	benchExec(b, conn, "VACUUM actions")
+	tx, err := conn.Begin(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	tag, err := tx.Exec(b.Context(), `UPDATE actions SET "order" = "order" + 1`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if int(tag.RowsAffected()) != backlog {
+		b.Fatalf("%d rows updated, not %d", tag.RowsAffected(), backlog)
+	}
+	signal := func(sig syscall.Signal) {
+		if listener == 0 {
+			return
+		}
+		if err := syscall.Kill(listener, sig); err != nil {
+			b.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	if err := tx.Commit(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	committed := time.Now()
+	signal(syscall.SIGCONT)
+	done()
+	return time.Since(committed)
+}
+
+// waitNoKeys waits until nothing is left but pgevict's position.
+func waitNoKeys(b *testing.B, rdb *redis.Client) {
+	b.Helper()
+	livetest.Eventually(b, time.Minute, "every key is gone", func() bool { return rdb.DBSize(b.Context()).Val() <= 1 })
+}
+
+// BenchmarkInProcess drains the same backlog with pgevict in the process of the benchmark, to be looked into:
+//
+//	go test -run '^$' -bench InProcess/tcn -benchtime 1x -cpuprofile cpu.out ./internal/bench
+func BenchmarkInProcess(b *testing.B) {
+	b.Run("tcn", func(b *testing.B) { benchInProcess(b, "tcn") })
+	b.Run("events", func(b *testing.B) { benchInProcess(b, "events") })
+}
+
+func benchInProcess(b *testing.B, channel string) {
+	if flag.Lookup("test.cpuprofile").Value.String() == "" {
+		b.Skip("it is for -cpuprofile")
+	}
+	const turns, backlog = 5, 200_000
+	pg, r := benchPostgres(b), livetest.NewRedis(b)
+	rdb := benchRedis(b, r)
+	url, conn := benchDatabase(b, pg, "ours", channel, longRow, backlog)
+	environ, httpAddr := benchEnviron(b, url, r.URL(), actionRules)
+	ctx, stop := context.WithCancel(b.Context())
+	served := make(chan error)
+	go func() { served <- sidecar.Serve(ctx, environ, io.Discard) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			b.Error(err)
+		}
+	})
+	inside := &benchSidecar{b: b, http: httpAddr}
+	inside.ready()
+	var rates []float64
+	for range turns {
+		fillKeys(b, rdb, backlog, actionKey)
+		took := drain(b, conn, 0, backlog, func() { waitNoKeys(b, rdb) })
+		rates = append(rates, float64(backlog)/took.Seconds())
+		inside.settle()
+	}
+	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(median(rates), "changes/s")
+}

@@ -1,0 +1,213 @@
+package e2e_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"pgevict/internal/livetest"
+)
+
+const oneTable = notifyEvent + `CREATE TABLE actions (id bigint PRIMARY KEY, note text);`
+
+const oneRule = `rules: [{table: actions, keys: ["action:{id}"]}]`
+
+// slack is what a machine that is busy with other tests may add to a time.
+const slack = 700 * time.Millisecond
+
+// TestDeadLinksAreFound breaks links, and holds the sidecar to two heartbeats.
+func TestDeadLinksAreFound(t *testing.T) {
+	t.Parallel()
+	const heartbeat = time.Second
+	tests := map[string]struct {
+		breaks func(*world)
+		heal   func(*world)
+		peer   string
+		says   string
+	}{
+		"Postgres stalls":    {func(w *world) { w.pgLink.Stall() }, func(w *world) { w.pgLink.Heal() }, "postgres", "not listening to Postgres"},
+		"Postgres is cut":    {func(w *world) { w.pgLink.Cut() }, func(w *world) { w.pgLink.Heal() }, "postgres", "not listening to Postgres"},
+		"Redis stalls":       {func(w *world) { w.redisLink.Stall() }, func(w *world) { w.redisLink.Heal() }, "redis", "Redis did not do it"},
+		"Redis is cut":       {func(w *world) { w.redisLink.Cut() }, func(w *world) { w.redisLink.Heal() }, "redis", "Redis did not do it"},
+		"Redis hangs":        {func(w *world) { w.redis.Pause() }, func(w *world) { w.redis.Resume() }, "redis", "Redis did not do it"},
+		"Redis is not there": {func(w *world) { _ = w.redis.Kill() }, func(w *world) { _ = w.redis.Start() }, "redis", "Redis did not do it"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil, oneTable+tcnTrigger("actions"), oneRule)
+			p := w.serveReady("PGEVICT_HEARTBEAT=" + heartbeat.String())
+			connected := `pgevict_connected{peer="` + test.peer + `"}`
+			if p.metric(connected) != 1 {
+				t.Errorf("%s is not 1 before the outage", connected)
+			}
+			for range 2 { // at different moments of a heartbeat
+				n := len(p.log.lines())
+				began := time.Now()
+				test.breaks(w)
+				p.loggedAfter(n, test.says)
+				found := time.Since(began)
+				if found > 2*heartbeat+slack {
+					t.Errorf("found after %v", found)
+				}
+				livetest.Eventually(t, slack, connected+" is 0", func() bool { return p.metric(connected) == 0 })
+				p.waitUnready()
+				if early := time.Since(began); early < 2*heartbeat {
+					t.Errorf("not ready after %v, though a canary went through less than three heartbeats ago", early)
+				}
+				status, why := p.get("/readyz")
+				if status != http.StatusServiceUnavailable || !strings.Contains(why, "no canary has gone through Postgres and Redis for") {
+					t.Errorf("readyz: %d %q", status, why)
+				}
+				if !p.is("/livez", http.StatusOK) || !p.is("/startupz", http.StatusOK) {
+					t.Error("livez and startupz must stay as they are")
+				}
+				test.heal(w)
+				p.waitReady()
+				livetest.Eventually(t, 5*time.Second, connected+" is 1", func() bool { return p.metric(connected) == 1 })
+				t.Logf("found after %v", found)
+			}
+		})
+	}
+}
+
+func (p *program) waitUnready() {
+	p.tb.Helper()
+	livetest.Eventually(p.tb, 30*time.Second, "not ready", func() bool { return p.is("/readyz", http.StatusServiceUnavailable) })
+}
+
+// TestAGapIsRepairedAtOnce measures from the moment that the server is back until a change that was missed has been applied.
+func TestAGapIsRepairedAtOnce(t *testing.T) {
+	t.Parallel()
+	const within = time.Second
+	insert := func(w *world) {
+		w.exec(`INSERT INTO actions VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET note = 'y'`)
+	}
+	postgres := func(mode string) func(*world) {
+		return func(w *world) {
+			if err := w.pg.Stop(mode); err != nil {
+				w.Fatal(err)
+			}
+			time.Sleep(time.Second) // an outage that lasts
+			if err := w.pg.Start(); err != nil {
+				w.Fatal(err)
+			}
+		}
+	}
+	tests := map[string]struct {
+		ownPostgres bool
+		outage      func(*world)
+	}{
+		"Postgres, fast":      {true, postgres("fast")},
+		"Postgres, immediate": {true, postgres("immediate")},
+		"the link to Postgres": {false, func(w *world) {
+			w.pgLink.Cut()
+			insert(w)
+			time.Sleep(time.Second)
+			w.pgLink.Heal()
+		}},
+		"Redis, from a snapshot": {false, func(w *world) {
+			if err := w.cache.Save(w.Context()).Err(); err != nil {
+				w.Fatal(err)
+			}
+			insert(w)
+			w.waitGone("action:1")
+			if err := w.redis.Kill(); err != nil {
+				w.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			if err := w.redis.Start(); err != nil {
+				w.Fatal(err)
+			}
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var pg *livetest.Postgres
+			if test.ownPostgres {
+				pg = livetest.NewPostgres(t)
+			}
+			w := newWorld(t, pg, oneTable+tcnTrigger("actions"), oneRule)
+			w.serveReady("PGEVICT_HEARTBEAT=1s")
+			w.set("action:1", "action:2", "another:1")
+			test.outage(w)
+			took := max(w.waitGone("action:1"), w.waitGone("action:2"))
+			if took > within+slack {
+				t.Errorf("repaired after %v", took)
+			}
+			if !w.has("another:1") {
+				t.Error("a key outside the rules is gone")
+			}
+			t.Logf("repaired after %v", took)
+		})
+	}
+}
+
+// TestStartWithBothServersDown has the sidecar wait for its servers.
+func TestStartWithBothServersDown(t *testing.T) {
+	t.Parallel()
+	pg := livetest.NewPostgres(t)
+	w := newWorld(t, pg, oneTable+tcnTrigger("actions"), oneRule)
+	w.set("action:1", "another:1")
+	if err := w.cache.Save(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.redis.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pg.Stop("fast"); err != nil {
+		t.Fatal(err)
+	}
+	p := w.serve()
+	unstarted := func(when string) {
+		t.Helper()
+		for path, want := range map[string]int{"/livez": 200, "/startupz": 503, "/readyz": 503} {
+			if status, body := p.get(path); status != want || body == "" {
+				t.Errorf("%s: %s: %d %q", when, path, status, body)
+			}
+		}
+	}
+	p.logged("not listening to Postgres")
+	unstarted("both are down")
+	if err := pg.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.logged("listening to Postgres")
+	p.logged("Redis did not do it")
+	unstarted("Redis is down")
+	if err := w.redis.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.waitReady()
+	if !p.is("/startupz", http.StatusOK) {
+		t.Error("ready, but not started")
+	}
+	w.waitGone("action:1")
+	if !w.has("another:1") {
+		t.Error("a key outside the rules is gone")
+	}
+	if status := p.stop(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// TestADeafConnectionIsRefused puts a transaction pooler before Postgres: it takes LISTEN, and gives the messages to
+// somebody else.
+func TestADeafConnectionIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil, oneTable+tcnTrigger("actions"), oneRule)
+	pooler := livetest.NewPgBouncer(t, livetest.SharedPostgres(t), "transaction")
+	w.pgLink.Retarget(pooler.Addr)
+	p := w.serve()
+	why := p.logged("not listening to Postgres").field("error")
+	if !strings.Contains(why, "pooler") {
+		t.Errorf("the log says %q", why)
+	}
+	if !p.is("/startupz", http.StatusServiceUnavailable) || !p.is("/readyz", http.StatusServiceUnavailable) {
+		t.Error("started, or even ready, without hearing anything")
+	}
+	w.pgLink.Retarget(livetest.SharedPostgres(t).Addr)
+	p.waitReady()
+}
