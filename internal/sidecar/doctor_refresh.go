@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgevict/internal/refresh"
 	"pgevict/rules"
 )
 
@@ -18,7 +19,7 @@ func (d *doctor) refreshes(ctx context.Context, conn *pgconn.PgConn) error {
 		if err := conn.Exec(ctx, fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d", timeout)).Close(); err != nil {
 			return fmt.Errorf("try the queries of the refreshes: %w", err)
 		}
-		err := conn.ExecParams(ctx, readStatement(r.Query), make([][]byte, len(r.Columns)), nil, nil, nil).Read().Err
+		err := conn.ExecParams(ctx, refresh.Statement(r.Query), make([][]byte, len(r.Columns)), nil, nil, nil).Read().Err
 		if err := errors.Join(conn.Exec(ctx, "ROLLBACK").Close(), ctx.Err()); err != nil {
 			return fmt.Errorf("try the queries of the refreshes: %w", err)
 		}
@@ -48,7 +49,8 @@ func (d *doctor) refresh(r *rules.Refresh, err error) {
 		do += ": a refresh reads one row of one column, such as SELECT row_to_json(t) FROM t WHERE id = {id}"
 	case "25006", "25001": // read_only_sql_transaction, active_sql_transaction
 		do += ": a refresh can neither write nor lock rows"
-	case queryCanceled, lockNotAvailable:
+	}
+	if refresh.TookLong(err) {
 		do = "make the query faster, or raise PGEVICT_REFRESH_TIMEOUT: a key of which the query takes longer is deleted"
 	}
 	d.say("fail", "refresh", fmt.Sprintf("rule %s: %v", r.Rule, err), do)

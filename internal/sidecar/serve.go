@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
+	"pgevict/internal/refresh"
 	"pgevict/invalidate"
 	"pgevict/rules"
 )
@@ -39,8 +40,8 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	redis.SetLogger(redisLog{log}) // its own log goes to standard error, unasked
 
 	m := newMetrics()
-	r := newReader(cfg.PostgresConfig, cfg.RefreshConns, cfg.RefreshTimeout)
-	p := &pipeline{rules: set, gap: cfg.Gap, renew: r.renew, metrics: m, log: log}
+	r := refresh.New(cfg.PostgresConfig, cfg.RefreshConns, cfg.RefreshTimeout)
+	p := &pipeline{rules: set, gap: cfg.Gap, renew: r.Renew, metrics: m, log: log}
 	options := invalidate.Options{
 		MaxPending: cfg.MaxPending,
 		AgainAfter: cfg.AgainAfter,
@@ -51,7 +52,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Log:        log,
 	}
 	if len(set.Refreshes()) > 0 {
-		options.Read = r.read
+		options.Read = r.Read
 	}
 	p.queue = invalidate.New(redisOptions, options)
 	m.watch(p.queue.Stats, time.Now())
@@ -62,7 +63,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		return err
 	}
 	defer stopHTTP()
-	defer r.close()
+	defer r.Close()
 	var applying sync.WaitGroup
 	applyContext, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
 	applying.Go(func() { p.queue.Run(applyContext) })

@@ -1,4 +1,4 @@
-package sidecar
+package refresh
 
 import (
 	"context"
@@ -31,14 +31,14 @@ const readSlack = time.Second
 // readConn is a connection on which values are read.
 type readConn struct {
 	*pgconn.PgConn
-	statements map[string]*pgconn.StatementDescription // by the query
-	timeout    time.Duration
-	era        int
-	together   int // how many readings may go in one transaction
+	statements     map[string]*pgconn.StatementDescription // by the query
+	timeout        time.Duration
+	generation     int
+	perTransaction int // how many requests may go in one transaction
 }
 
-// connectToRead opens a connection on which nothing can be written, and nothing takes longer than the timeout.
-func connectToRead(ctx context.Context, configure func() (*pgconn.Config, error), timeout time.Duration) (*readConn, error) {
+// connect opens a connection on which nothing can be written, and nothing takes longer than the timeout.
+func connect(ctx context.Context, configure func() (*pgconn.Config, error), timeout time.Duration) (*readConn, error) {
 	config, err := configure()
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func connectToRead(ctx context.Context, configure func() (*pgconn.Config, error)
 // setUp comes after the driver has looked whether the server takes writes. READ COMMITTED takes a query's snapshot when the
 // query has its locks: one that is older would see a table empty that ALTER TABLE has just rewritten.
 func (c *readConn) setUp(ctx context.Context) error {
-	ctx, _, done := c.patiently(ctx)
+	ctx, _, done := c.withIdleTimeout(ctx)
 	defer done()
 	const sql = `
 		SELECT pg_is_in_recovery(), set_config('statement_timeout', $1, false), set_config('default_transaction_read_only', 'on', false),
@@ -71,7 +71,7 @@ func (c *readConn) setUp(ctx context.Context) error {
 	result := c.ExecParams(ctx, sql, [][]byte{[]byte(ms)}, nil, nil, nil).Read()
 	switch {
 	case result.Err != nil:
-		return fmt.Errorf("set up a connection to read on: %w", because(ctx, result.Err))
+		return fmt.Errorf("set up a connection to read on: %w", withCause(ctx, result.Err))
 	case string(result.Rows[0][0]) == "t":
 		return errStandby
 	}
@@ -107,78 +107,78 @@ func (c *readConn) abort() {
 	_ = c.CancelRequest(ctx) // else it ends later
 }
 
-// patiently gives a context that ends when nothing has come for too long; came says that something did.
-func (c *readConn) patiently(ctx context.Context) (patient context.Context, came, done func()) {
-	patient, cancel := context.WithCancelCause(ctx)
-	alarm := time.AfterFunc(c.timeout+readSlack, func() { cancel(errSilent) })
-	return patient, func() { alarm.Reset(c.timeout + readSlack) }, func() {
-		alarm.Stop()
+// withIdleTimeout returns a context that ends when nothing has come for too long; reset says that something did.
+func (c *readConn) withIdleTimeout(ctx context.Context) (idle context.Context, reset, done func()) {
+	idle, cancel := context.WithCancelCause(ctx)
+	idleTimer := time.AfterFunc(c.timeout+readSlack, func() { cancel(errSilent) })
+	return idle, func() { idleTimer.Reset(c.timeout + readSlack) }, func() {
+		idleTimer.Stop()
 		cancel(nil)
 	}
 }
 
-// because tells an error that is the end of the patience from others.
-func because(patient context.Context, err error) error {
-	if errors.Is(context.Cause(patient), errSilent) {
+// withCause tells an error that is the end of the idle timeout from others.
+func withCause(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errSilent) {
 		return fmt.Errorf("%w (%w)", errSilent, err)
 	}
 	return err
 }
 
-// readStatement makes a query a statement of which the one row is the value and the version. Both are of one snapshot, and
+// Statement makes a query a statement of which the one row is the value and the version. Both are of one snapshot, and
 // the version counts the transactions that were over when it was taken: who sees more has counted more. A scalar subselect
-// takes one column and at most one row, and gives NULL if there is none.
-func readStatement(query string) string {
+// takes one column and at most one row, and is NULL if there is none.
+func Statement(query string) string {
 	return "SELECT (\n" + query + `
 		)::text, (SELECT pg_snapshot_xmax(s)::text::bigint - (SELECT count(*) FROM pg_snapshot_xip(s)) FROM pg_current_snapshot() AS s)::text`
 }
 
-// Readings of one query go together in a transaction, up to so many and for about so long: a transaction for each would
+// Requests of one query go together in a transaction, up to so many and for about so long: a transaction for each would
 // take three times as long, and a long one would keep its locks from who alters a table. One that fails takes those behind
 // it along, which are asked again.
 const (
-	mostTogether = 16
-	longTogether = 10 * time.Millisecond
+	maxPerTransaction = 16
+	transactionTime   = 10 * time.Millisecond
 )
 
-// ask reads values in one round trip, and one more for each query that is new here, which it adds to prepared. It gives
-// what has neither a value nor an error, because of the error, or since it is to be asked again. Readings of one query
+// ask reads values in one round trip, and one more for each query that is new here, which it adds to prepared. It returns
+// what has neither a value nor an error, because of the error, or since it is to be asked again. Requests of one query
 // stand together.
-func (c *readConn) ask(ctx context.Context, readings []reading, prepared map[string]bool) (left []reading, err error) {
-	ctx, came, done := c.patiently(ctx)
+func (c *readConn) ask(ctx context.Context, requests []request, prepared map[string]bool) (left []request, err error) {
+	ctx, reset, done := c.withIdleTimeout(ctx)
 	defer done()
-	if readings, err = c.prepare(ctx, came, readings, prepared); err != nil || len(readings) == 0 {
-		return readings, err
+	if requests, err = c.prepare(ctx, reset, requests, prepared); err != nil || len(requests) == 0 {
+		return requests, err
 	}
 	began := time.Now()
 	p := c.StartPipeline(ctx)
 	together := 0
-	for i := range readings {
-		q := &readings[i]
+	for i := range requests {
+		q := &requests[i]
 		p.SendQueryStatement(c.statements[q.query], q.args, nil, nil)
 		together++
-		if q.last = together >= c.together || i == len(readings)-1 || q.query != readings[i+1].query; q.last {
+		if q.last = together >= c.perTransaction || i == len(requests)-1 || q.query != requests[i+1].query; q.last {
 			p.SendPipelineSync()
 			together = 0
 		}
 	}
 	if err := p.Flush(); err != nil {
-		return readings, fmt.Errorf("send queries: %w", because(ctx, err))
+		return requests, fmt.Errorf("send queries: %w", withCause(ctx, err))
 	}
 	outdated := map[string]bool{} // statements, perhaps
 	failed, anyFailed := false, false
-	for i, q := range readings {
+	for i, q := range requests {
 		if failed {
 			left = append(left, q)
 		} else if err := readAnswer(p, q.value); err != nil {
 			failed, anyFailed = true, true
 			switch {
 			case c.IsClosed():
-				return append(left, readings[i:]...), fmt.Errorf("read answers: %w", because(ctx, err))
-			case tookLong(err) && i < len(readings)-1:
+				return append(left, requests[i:]...), fmt.Errorf("read answers: %w", withCause(ctx, err))
+			case TookLong(err) && i < len(requests)-1:
 				c.abort()
-				return append(left, failQuery(readings[i:], q.query, err)...), nil
-			case tookLong(err) || prepared[q.query]:
+				return append(left, failQuery(requests[i:], q.query, err)...), nil
+			case TookLong(err) || prepared[q.query]:
 				q.value.Err = err
 			default:
 				outdated[q.query] = true
@@ -189,24 +189,24 @@ func (c *readConn) ask(ctx context.Context, readings []reading, prepared map[str
 			failed = false
 			if _, err := p.GetResults(); err != nil {
 				c.abort()
-				return append(left, readings[i+1:]...), fmt.Errorf("end a transaction: %w", because(ctx, err))
+				return append(left, requests[i+1:]...), fmt.Errorf("end a transaction: %w", withCause(ctx, err))
 			}
 		}
-		came()
+		reset()
 	}
 	if err := p.Close(); err != nil && c.IsClosed() {
-		return left, fmt.Errorf("read answers: %w", because(ctx, err))
+		return left, fmt.Errorf("read answers: %w", withCause(ctx, err))
 	}
-	c.together = 1
-	if each := time.Since(began) / time.Duration(len(readings)); !anyFailed {
-		c.together = min(int(longTogether/max(each, 1)), mostTogether)
+	c.perTransaction = 1
+	if each := time.Since(began) / time.Duration(len(requests)); !anyFailed {
+		c.perTransaction = min(int(transactionTime/max(each, 1)), maxPerTransaction)
 	}
 	return left, c.forget(ctx, outdated)
 }
 
-// failQuery gives the readings of one query an error, and gives the others.
-func failQuery(readings []reading, query string, err error) (others []reading) {
-	for _, q := range readings {
+// failQuery gives the requests of one query an error, and returns the others.
+func failQuery(requests []request, query string, err error) (others []request) {
+	for _, q := range requests {
 		if q.query == query {
 			q.value.Err = err
 		} else {
@@ -216,30 +216,30 @@ func failQuery(readings []reading, query string, err error) (others []reading) {
 	return others
 }
 
-// prepare prepares the queries that are new here, and gives the readings of which the query is good. With an error none is.
-func (c *readConn) prepare(ctx context.Context, came func(), readings []reading, prepared map[string]bool) ([]reading, error) {
+// prepare prepares the queries that are new here, and returns the requests of which the query is good. With an error none is.
+func (c *readConn) prepare(ctx context.Context, reset func(), requests []request, prepared map[string]bool) ([]request, error) {
 	refused := map[string]error{}
-	for _, q := range readings {
+	for _, q := range requests {
 		if c.statements[q.query] != nil || refused[q.query] != nil {
 			continue
 		}
-		statement, err := c.Prepare(ctx, statementName(q.query), readStatement(q.query), nil)
-		came()
+		statement, err := c.Prepare(ctx, statementName(q.query), Statement(q.query), nil)
+		reset()
 		var pgErr *pgconn.PgError
 		switch {
 		case err == nil:
 			c.statements[q.query] = statement
 		case !errors.As(err, &pgErr) || c.IsClosed():
-			return readings, fmt.Errorf("prepare a query: %w", because(ctx, err))
+			return requests, fmt.Errorf("prepare a query: %w", withCause(ctx, err))
 		default:
 			refused[q.query] = err
 		}
 		prepared[q.query] = true
 	}
 	for query, err := range refused {
-		readings = failQuery(readings, query, err)
+		requests = failQuery(requests, query, err)
 	}
-	return readings, nil
+	return requests, nil
 }
 
 // forget drops statements, to have them prepared anew.
@@ -247,7 +247,7 @@ func (c *readConn) forget(ctx context.Context, queries map[string]bool) error {
 	for query := range queries {
 		delete(c.statements, query)
 		if err := c.Deallocate(ctx, statementName(query)); err != nil {
-			return fmt.Errorf("forget a query: %w", because(ctx, err))
+			return fmt.Errorf("forget a query: %w", withCause(ctx, err))
 		}
 	}
 	return nil
@@ -278,8 +278,8 @@ func readAnswer(p *pgconn.Pipeline, value *invalidate.Value) error {
 	return errors.Join(closeErr, err)
 }
 
-// tookLong reports whether a query was given up, by the server or by somebody there. The next would wait as long.
-func tookLong(err error) bool {
+// TookLong reports whether a query was given up, by the server or by somebody there. The next would wait as long.
+func TookLong(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (pgErr.Code == queryCanceled || pgErr.Code == lockNotAvailable)
 }

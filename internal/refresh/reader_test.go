@@ -1,4 +1,4 @@
-package sidecar
+package refresh
 
 import (
 	"context"
@@ -27,7 +27,7 @@ import (
 
 // reads is a reader in a database of its own.
 type reads struct {
-	*reader
+	*Reader
 	*testing.T
 	db       *pgx.Conn
 	url      string
@@ -53,13 +53,12 @@ func newReadsAt(t *testing.T, database, addr, schema string, conns int, timeout 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reads{reader: newReader(conf.PostgresConfig, conns, timeout), T: t, url: database}
-	configure := r.config
-	r.config = func() (*pgconn.Config, error) {
+	r := &reads{T: t, url: database}
+	r.Reader = New(func() (*pgconn.Config, error) {
 		r.attempts.Add(1)
-		return configure()
-	}
-	t.Cleanup(r.close)
+		return conf.PostgresConfig()
+	}, conns, timeout)
+	t.Cleanup(r.Close)
 	r.db = r.connect()
 	r.exec(schema)
 	return r
@@ -95,9 +94,8 @@ func refreshed(t *testing.T, ids []string, queries ...string) []rules.Target {
 	}
 	var targets []rules.Target
 	for _, id := range ids {
-		image := pgnotify.Image{{Name: "id", Text: id}}
-		change, _ := toRules(pgnotify.Change{Table: "t", Op: rules.Update, Rows: []pgnotify.Row{{Old: image, New: image}}}, nil)
-		for target := range set.Match(change) {
+		row := pgnotify.Image{{Name: "id", Text: id}}
+		for target := range set.Match(rules.Change{Table: "t", Op: rules.Update, Rows: []rules.Row{{Old: &row, New: &row}}}) {
 			targets = append(targets, target)
 		}
 	}
@@ -150,7 +148,7 @@ func TestReadIsExact(t *testing.T) {
 	}
 	targets := refreshed(t, []string{"1", "it's; -- {x} $2", "", "no such row"}, queries...)
 	missing := 0
-	for i, v := range r.read(t.Context(), targets) {
+	for i, v := range r.Read(t.Context(), targets) {
 		refresh, texts := targets[i].Refresh()
 		var args []any
 		for _, text := range texts {
@@ -177,7 +175,7 @@ func TestReadIsExact(t *testing.T) {
 	if missing < 8 {
 		t.Errorf("only %d have no value, so this shows little", missing)
 	}
-	if v := r.read(t.Context(), nil); len(v) != 0 {
+	if v := r.Read(t.Context(), nil); len(v) != 0 {
 		t.Error(v)
 	}
 }
@@ -199,7 +197,7 @@ func TestWhatFailsFailsAlone(t *testing.T) {
 	good := "SELECT n FROM t WHERE id = {id}"
 	for range 3 { // and of statements that were prepared before, many in one transaction
 		targets := refreshed(t, numbers(1, 101), append(slices.Sorted(maps.Keys(wrong)), good)...)
-		for i, v := range r.read(t.Context(), targets) {
+		for i, v := range r.Read(t.Context(), targets) {
 			refresh, args := targets[i].Refresh()
 			id, _ := strconv.Atoi(args[0])
 			query := strings.ReplaceAll(refresh.Query, "$1", "{id}")
@@ -265,7 +263,7 @@ func TestVersionsAreInOrder(t *testing.T) {
 	for range 2 {
 		reading.Go(func() {
 			for count.Add(counters) < most {
-				for i, v := range r.read(t.Context(), targets) {
+				for i, v := range r.Read(t.Context(), targets) {
 					n, err := strconv.ParseUint(v.Text, 10, 64)
 					if v.Err != nil || err != nil {
 						t.Errorf("%+v", v)

@@ -1,4 +1,5 @@
-package sidecar
+// Package refresh reads from Postgres what the values of refreshed keys are now, each with the version of what was seen.
+package refresh
 
 import (
 	"context"
@@ -14,16 +15,16 @@ import (
 	"pgevict/rules"
 )
 
-// reader reads from Postgres what refreshed keys are to be, on a few connections that it opens when it needs them.
-type reader struct {
+// Reader reads from Postgres what refreshed keys are to be, on a few connections that it opens when it needs them.
+type Reader struct {
 	config  func() (*pgconn.Config, error)
 	timeout time.Duration
 	conns   chan *readConn // one for each that there may be; nil: it is not open
 
-	mu     sync.Mutex
-	era    int       // connections of an earlier one are not read on any more
-	failed error     // why the last attempt to connect failed
-	next   time.Time // when there may be another
+	mu         sync.Mutex
+	generation int       // connections of an earlier one are not read on any more
+	failed     error     // why the last attempt to connect failed
+	next       time.Time // when there may be another
 }
 
 // The least that is worth a connection more, and how long one that could not be opened is not tried again.
@@ -32,23 +33,25 @@ const (
 	connectPause = 500 * time.Millisecond
 )
 
-func newReader(config func() (*pgconn.Config, error), conns int, timeout time.Duration) *reader {
-	r := &reader{config: config, timeout: timeout, conns: make(chan *readConn, conns)}
+// New makes a reader of so many connections at most, on which a query may take until the timeout. It connects when it
+// reads; config is asked for each attempt.
+func New(config func() (*pgconn.Config, error), conns int, timeout time.Duration) *Reader {
+	r := &Reader{config: config, timeout: timeout, conns: make(chan *readConn, conns)}
 	for range conns {
 		r.conns <- nil
 	}
 	return r
 }
 
-// renew has what follows read on new connections: those that there are may be to a server that is the primary no more.
-func (r *reader) renew() {
+// Renew has what follows read on new connections: those that there are may be to a server that is the primary no more.
+func (r *Reader) Renew() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.era++
+	r.generation++
 }
 
-// close closes all connections, once nobody reads any more.
-func (r *reader) close() {
+// Close closes all connections, once nobody reads any more.
+func (r *Reader) Close() {
 	for range cap(r.conns) {
 		if c := <-r.conns; c != nil {
 			c.leave()
@@ -56,29 +59,29 @@ func (r *reader) close() {
 	}
 }
 
-// reading is a target on its way to its value.
-type reading struct {
+// request is a target on its way to its value.
+type request struct {
 	query string
 	args  [][]byte
 	value *invalidate.Value
 	last  bool // of its transaction
 }
 
-// read reads the values of targets. It never takes long: whatever Postgres does, each has its value or its error.
-func (r *reader) read(ctx context.Context, targets []rules.Target) []invalidate.Value {
+// Read reads the values of targets. It never takes long: whatever Postgres does, each has its value or its error.
+func (r *Reader) Read(ctx context.Context, targets []rules.Target) []invalidate.Value {
 	// Many that each take a little less than they may would take minutes.
 	ctx, cancel := context.WithTimeout(ctx, 10*r.timeout+10*time.Second)
 	defer cancel()
 	values := make([]invalidate.Value, len(targets))
-	all := make([]reading, len(targets))
+	all := make([]request, len(targets))
 	for i, t := range targets {
 		refresh, args := t.Refresh()
-		all[i] = reading{query: refresh.Query, value: &values[i]}
+		all[i] = request{query: refresh.Query, value: &values[i]}
 		for _, arg := range args {
 			all[i].args = append(all[i].args, []byte(arg))
 		}
 	}
-	slices.SortStableFunc(all, func(a, b reading) int { return strings.Compare(a.query, b.query) }) // see ask
+	slices.SortStableFunc(all, func(a, b request) int { return strings.Compare(a.query, b.query) }) // see ask
 	conns, err := r.take(ctx, len(all))
 	if err != nil {
 		fail(all, err)
@@ -94,7 +97,7 @@ func (r *reader) read(ctx context.Context, targets []rules.Target) []invalidate.
 }
 
 // take waits for one connection, and takes others that are free if there is enough to read.
-func (r *reader) take(ctx context.Context, targets int) ([]*readConn, error) {
+func (r *Reader) take(ctx context.Context, targets int) ([]*readConn, error) {
 	var conns []*readConn
 	select {
 	case <-ctx.Done():
@@ -113,19 +116,19 @@ func (r *reader) take(ctx context.Context, targets int) ([]*readConn, error) {
 	return conns, nil
 }
 
-func fail(readings []reading, err error) {
-	for _, q := range readings {
+func fail(requests []request, err error) {
+	for _, q := range requests {
 		q.value.Err = err
 	}
 }
 
-// readOn reads on one connection, and gives it back, or another in its place; nil if none is open. What it asks again, it
+// readOn reads on one connection, and returns it, or another in its place; nil if none is open. What it asks again, it
 // asks once:
 //   - a connection that was kept may have died meanwhile, so a new one is tried;
 //   - a statement that was kept has the parameters' types of when it was prepared, so it is prepared anew;
 //   - behind a query that took too long nothing is waited for, so the others go on a new connection.
-func (r *reader) readOn(ctx context.Context, c *readConn, left []reading) *readConn {
-	if c != nil && c.era != r.now() {
+func (r *Reader) readOn(ctx context.Context, c *readConn, left []request) *readConn {
+	if c != nil && c.generation != r.now() {
 		c.leave()
 		c = nil
 	}
@@ -154,21 +157,21 @@ func (r *reader) readOn(ctx context.Context, c *readConn, left []reading) *readC
 	return c
 }
 
-func (r *reader) now() int {
+func (r *Reader) now() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.era
+	return r.generation
 }
 
 // open opens a connection, unless one could not be opened a moment ago: what waits is not to wait for each attempt.
-func (r *reader) open(ctx context.Context) (*readConn, error) {
+func (r *Reader) open(ctx context.Context) (*readConn, error) {
 	r.mu.Lock()
-	era, failed, wait := r.era, r.failed, time.Now().Before(r.next)
+	generation, failed, wait := r.generation, r.failed, time.Now().Before(r.next)
 	r.mu.Unlock()
 	if failed != nil && wait {
 		return nil, failed
 	}
-	c, err := connectToRead(ctx, r.config, r.timeout)
+	c, err := connect(ctx, r.config, r.timeout)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ctx.Err() == nil { // else it says nothing of the server
@@ -177,6 +180,6 @@ func (r *reader) open(ctx context.Context) (*readConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.era = era
+	c.generation = generation
 	return c, nil
 }

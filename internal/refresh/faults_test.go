@@ -1,4 +1,4 @@
-package sidecar
+package refresh
 
 import (
 	"context"
@@ -33,13 +33,13 @@ func TestSlowReadsHoldUpNothing(t *testing.T) {
 	for round := range 3 {
 		began := time.Now()
 		var failed, early int
-		for i, v := range r.read(t.Context(), targets) {
+		for i, v := range r.Read(t.Context(), targets) {
 			_, args := targets[i].Refresh()
 			id, _ := strconv.Atoi(args[0])
 			switch {
 			case i%3 == 1 && (v.Err != nil || v.Text != args[0]):
 				t.Errorf("round %d: a quick one: %+v", round, v)
-			case i%3 == 2 && !tookLong(v.Err), i%3 == 0 && id%50 > 20 && !tookLong(v.Err):
+			case i%3 == 2 && !TookLong(v.Err), i%3 == 0 && id%50 > 20 && !TookLong(v.Err):
 				t.Errorf("round %d: a slow one: %+v", round, v)
 			case v.Err != nil:
 				failed++
@@ -58,7 +58,7 @@ func TestSlowReadsHoldUpNothing(t *testing.T) {
 	if _, err := locker.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	for i, v := range r.read(t.Context(), targets) {
+	for i, v := range r.Read(t.Context(), targets) {
 		if i%3 == 2 && (v.Err != nil || !v.Found) {
 			t.Errorf("after the lock: %+v", v)
 		}
@@ -74,11 +74,11 @@ func TestReadsThatBecomeSlowAreGivenUp(t *testing.T) {
 		CREATE TABLE pace (s float8); INSERT INTO pace VALUES (0)`, 2, timeout)
 	targets := refreshed(t, numbers(1, 201), "SELECT n::text || pg_sleep(s) FROM t, pace WHERE id = {id}")
 	for range 3 {
-		r.all(r.read(t.Context(), targets))
+		r.all(r.Read(t.Context(), targets))
 	}
 	r.exec(`UPDATE pace SET s = 0.3`)
 	began := time.Now()
-	if v := r.read(t.Context(), targets)[199]; v.Err == nil {
+	if v := r.Read(t.Context(), targets)[199]; v.Err == nil {
 		t.Errorf("%+v", v)
 	}
 	if took := time.Since(began); took > 10*timeout+13*time.Second { // as a rule it is much less
@@ -86,14 +86,14 @@ func TestReadsThatBecomeSlowAreGivenUp(t *testing.T) {
 	}
 	livetest.Eventually(t, 5*time.Second, "the server ends", func() bool { return r.backends() == 0 })
 	r.exec(`UPDATE pace SET s = 0`)
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 }
 
 func TestReadsHeal(t *testing.T) {
 	t.Parallel()
 	r := newReads(t, `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 200) i`, 2, 5*time.Second)
 	targets := refreshed(t, numbers(1, 201), "SELECT row_to_json(t) FROM t WHERE id = {id}")
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 	for _, sql := range []string{
 		"ALTER TABLE t ADD COLUMN more text DEFAULT 'x'",
 		"ALTER TABLE t ALTER COLUMN id TYPE bigint",
@@ -104,7 +104,7 @@ func TestReadsHeal(t *testing.T) {
 		"INSERT INTO t SELECT 1000000000000 + i FROM generate_series(1, 1) i",
 	} {
 		r.exec(sql)
-		values := r.read(t.Context(), targets)
+		values := r.Read(t.Context(), targets)
 		r.all(values)
 		var want string
 		if err := r.db.QueryRow(t.Context(), "SELECT row_to_json(t)::text FROM t WHERE id::text = '200'", pgx.QueryExecModeExec).Scan(&want); err != nil {
@@ -114,14 +114,14 @@ func TestReadsHeal(t *testing.T) {
 			t.Errorf("%s: %q, want %q", sql, values[199].Text, want)
 		}
 	}
-	r.all(r.read(t.Context(), refreshed(t, []string{"1000000000001"}, "SELECT row_to_json(t) FROM t WHERE id = {id}")))
+	r.all(r.Read(t.Context(), refreshed(t, []string{"1000000000001"}, "SELECT row_to_json(t) FROM t WHERE id = {id}")))
 
 	// Connections that died since are replaced, and nothing is lost.
 	attempts := r.attempts.Load()
 	r.terminate()
-	r.all(r.read(t.Context(), targets))
-	r.renew()
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
+	r.Renew()
+	r.all(r.Read(t.Context(), targets))
 	if n := r.attempts.Load() - attempts; n != 4 {
 		t.Errorf("%d connections, want 2 and 2", n)
 	}
@@ -132,13 +132,13 @@ func TestReadsHeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.conns <- c
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 
 	// One that dies in the middle leaves none without an answer, and a new one that dies as well is the end.
 	var values []invalidate.Value
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		values = r.read(t.Context(), refreshed(t, numbers(1, 3), "SELECT pg_sleep(4)::text || {id}::text"))
+		values = r.Read(t.Context(), refreshed(t, numbers(1, 3), "SELECT pg_sleep(4)::text || {id}::text"))
 	})
 	for range 2 {
 		livetest.Eventually(t, 10*time.Second, "it sleeps", func() bool {
@@ -152,9 +152,9 @@ func TestReadsHeal(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 	}
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 	r.exec("DROP TABLE t")
-	for _, v := range r.read(t.Context(), targets) {
+	for _, v := range r.Read(t.Context(), targets) {
 		if v.Err == nil || !strings.Contains(v.Err.Error(), "42P01") {
 			t.Fatalf("%+v", v)
 		}
@@ -168,11 +168,11 @@ func TestReadsDoNotHang(t *testing.T) {
 	link := livetest.NewProxy(t, livetest.SharedPostgres(t).Addr)
 	r := newReadsAt(t, livetest.Database(t), link.Addr, `CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, i FROM generate_series(1, 200) i`, 2, timeout)
 	targets := refreshed(t, numbers(1, 201), "SELECT n FROM t WHERE id = {id}")
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 	lost := func(within time.Duration) {
 		t.Helper()
 		began := time.Now()
-		for i, v := range r.read(t.Context(), targets) {
+		for i, v := range r.Read(t.Context(), targets) {
 			if v.Err == nil {
 				t.Fatalf("%d: %+v", i, v)
 			}
@@ -183,8 +183,8 @@ func TestReadsDoNotHang(t *testing.T) {
 	}
 	healed := func() {
 		t.Helper()
-		livetest.Eventually(t, 10*time.Second, "it reads again", func() bool { return r.read(t.Context(), targets)[199].Err == nil })
-		r.all(r.read(t.Context(), targets))
+		livetest.Eventually(t, 10*time.Second, "it reads again", func() bool { return r.Read(t.Context(), targets)[199].Err == nil })
+		r.all(r.Read(t.Context(), targets))
 	}
 	link.Stall()
 	lost(timeout + readSlack + time.Second) // the silence of the connection itself
@@ -214,7 +214,7 @@ func TestReadsAreOnSoManyConnections(t *testing.T) {
 		reading.Go(func() {
 			for j := range 10 {
 				from := (i*31 + j*17) % 200
-				values := r.read(t.Context(), targets[from:from+100])
+				values := r.Read(t.Context(), targets[from:from+100])
 				for k, v := range values {
 					if v.Err != nil || v.Text != strconv.Itoa(from+k+1) {
 						t.Errorf("%d: %+v", from+k+1, v)
@@ -235,7 +235,7 @@ func TestReadsAreOnSoManyConnections(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	for _, v := range r.read(ctx, targets) {
+	for _, v := range r.Read(ctx, targets) {
 		if !errors.Is(v.Err, context.DeadlineExceeded) {
 			t.Fatalf("%+v", v)
 		}
@@ -243,12 +243,12 @@ func TestReadsAreOnSoManyConnections(t *testing.T) {
 	for _, c := range busy {
 		r.conns <- c
 	}
-	for _, v := range r.read(ctx, targets) { // whether or not it gets one
+	for _, v := range r.Read(ctx, targets) { // whether or not it gets one
 		if !errors.Is(v.Err, context.DeadlineExceeded) {
 			t.Fatalf("%+v", v)
 		}
 	}
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 }
 
 func TestAStandbyIsNotRead(t *testing.T) {
@@ -256,7 +256,7 @@ func TestAStandbyIsNotRead(t *testing.T) {
 	pg := livetest.NewPostgres(t)
 	r := newReadsAt(t, pg.URL("postgres")+"&target_session_attrs=any", "", `CREATE TABLE t (id int)`, 1, time.Second)
 	targets := refreshed(t, []string{"1"}, "SELECT 'there' || {id}::text")
-	r.all(r.read(t.Context(), targets))
+	r.all(r.Read(t.Context(), targets))
 	if err := pg.Stop("fast"); err != nil {
 		t.Fatal(err)
 	}
@@ -266,5 +266,5 @@ func TestAStandbyIsNotRead(t *testing.T) {
 	if err := pg.Start(); err != nil {
 		t.Fatal(err)
 	}
-	livetest.Eventually(t, 10*time.Second, "it says so", func() bool { return errors.Is(r.read(t.Context(), targets)[0].Err, errStandby) })
+	livetest.Eventually(t, 10*time.Second, "it says so", func() bool { return errors.Is(r.Read(t.Context(), targets)[0].Err, errStandby) })
 }
