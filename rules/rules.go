@@ -163,6 +163,23 @@ func (s *Set) Sweep() []Target {
 	return targets
 }
 
+// Samples returns for each target of [Set.Sweep] the one that a row makes of which every column has a text.
+func (s *Set) Samples(text string) []Target {
+	var targets []Target
+	for _, r := range s.rules {
+		for _, t := range r.templates {
+			target, _, _ := t.render(everywhere(text))
+			targets = append(targets, target)
+		}
+	}
+	return targets
+}
+
+// everywhere is the image that has the same text in every column.
+type everywhere string
+
+func (e everywhere) Column(string) (text string, null, known bool) { return string(e), false, true }
+
 // match yields the rule's targets, and reports whether to go on.
 func (r *rule) match(c Change, yield func(Target, Reason) bool) bool {
 	if c.Op == Truncate { // whatever rows a message names, all of them are gone

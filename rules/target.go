@@ -62,3 +62,16 @@ func (t Target) Refreshed() bool { return t.Kind == Key && t.more != "" }
 
 // Widen gives the target of the same template of which nothing is known: it covers t. Widening that again gives itself.
 func (t Target) Widen() Target { return t.from.wide }
+
+// IsTag reports whether the target is a set of which the members go too, or a pattern of such sets.
+func (t Target) IsTag() bool { return t.Kind == Tag || t.Kind == TagPattern }
+
+// Covers reports whether the target is that key, that tag or a field of that hash, or a pattern that matches its name.
+func (t Target) Covers(key string) bool {
+	switch t.Kind {
+	case Pattern, TagPattern:
+		return ParseGlob(t.Key).Match(key)
+	case Key, Tag, Field:
+	}
+	return t.Key == key
+}

@@ -32,9 +32,6 @@ const (
 	wildcard
 )
 
-// globEscaper makes text literal within a Redis glob. Redis gives * ? [ and \ a meaning, and ] and ^ within brackets.
-var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`)
-
 func newTemplate(kind Kind, parts, field []part) *template {
 	t := &template{kind: kind, parts: parts, field: field, pattern: slices.Contains(parts, part{kind: wildcard})}
 	for _, p := range slices.Concat(parts, field) {
