@@ -58,7 +58,7 @@ const mayConnect = "+@connection"
 func TestForbiddenKeysWait(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t)
-	k := asLimited(t, r, mayConnect, "+info", "+scan", "+unlink", "+set", "+get", "~allowed:*", "~"+positionPrefix+"*").run()
+	k := asLimited(t, r, mayConnect, "+info", "+scan", "+unlink", "+set", "+get", "~allowed:*", "~"+PositionPrefix+"*").run()
 	both, err := rules.Parse("", []byte("rules: [{table: r, keys: ['allowed:{id}', 'denied:{id}']}]"))
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestForbiddenKeysWait(t *testing.T) {
 func TestForbiddenKeysInAWalk(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t)
-	k := asLimited(t, r, mayConnect, "+info", "+scan", "+unlink", "+set", "+get", "~allowed:*", "~"+positionPrefix+"*").run()
+	k := asLimited(t, r, mayConnect, "+info", "+scan", "+unlink", "+set", "+get", "~allowed:*", "~"+PositionPrefix+"*").run()
 	set := templates(t, "p", "allowed:{id}", "p-2", "denied:{id}")
 	k.canary(1)
 	k.setTargets(ids(set, "p", 0, 5000))

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -183,7 +184,7 @@ func (s *shard) refusals(ctx context.Context, commands []command) map[rules.Targ
 		}
 		for _, t := range c.targets {
 			switch {
-			case !redirected(err):
+			case !redisnode.Redirected(err):
 				refused[t] = err
 			case t.Kind == rules.Field:
 				elsewhere = append(elsewhere, op{key: t.Key, target: t, cmd: redis.NewIntCmd(ctx, s.verb(true), t.Key, t.Field())})
@@ -249,7 +250,7 @@ func (s *shard) send(ctx context.Context, commands []command, more func(redis.Pi
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		s.answered()
-	case !isReply(err), !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil }):
+	case !redisnode.IsReply(err), !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil }):
 		return err // an error of the handshake looks like a reply, but no command has it
 	}
 	for _, c := range commands {
@@ -276,7 +277,7 @@ func (q *Queue) binOf(t rules.Target) bin {
 	if t.Kind == rules.Field {
 		b.hash = t.Key
 	} else if q.inCluster.Load() {
-		b.slot = slotOf(t.Key)
+		b.slot = redisnode.SlotOf(t.Key)
 	}
 	return b
 }

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -23,13 +20,6 @@ var errCluster = errors.New("it is a Cluster")
 
 // lookAgain is how often the masters of a Cluster are looked up though nothing seems to be wrong.
 const lookAgain = 30 * time.Second
-
-// topology is who serves which slot.
-type topology struct {
-	masters map[string]*slotSet // by address
-	nodes   []string            // addresses of masters and replicas
-	era     uint64              // the epoch of the Cluster's configuration
-}
 
 // lookUp asks for the masters of a Cluster to be looked up.
 func (q *Queue) lookUp() {
@@ -62,7 +52,7 @@ func (q *Queue) follow(ctx context.Context) {
 		t, err := q.discover(ctx, known)
 		if err == nil {
 			q.reshape(t)
-			known = slices.Compact(slices.Sorted(slices.Values(slices.Concat(q.redis.Addrs, t.nodes))))
+			known = slices.Compact(slices.Sorted(slices.Values(slices.Concat(q.redis.Addrs, t.Nodes()))))
 		} else if time.Since(said) > time.Minute {
 			said = time.Now()
 			q.Log.Warn("cannot look up the masters of the Cluster, will try again", zap.Error(err))
@@ -77,87 +67,46 @@ func (q *Queue) follow(ctx context.Context) {
 
 // discover asks servers, in a random order, until one answers that does not know less than is known already. If all know
 // less, the one that knows most is believed: a Cluster that was made anew counts from the beginning.
-func (q *Queue) discover(ctx context.Context, known []string) (topology, error) {
+func (q *Queue) discover(ctx context.Context, known []string) (redisnode.Topology, error) {
 	known = slices.Clone(known)
 	rand.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
 	q.mu.Lock()
 	era := q.era
 	q.mu.Unlock()
 	var errs []error
-	var best topology
+	var best redisnode.Topology
 	for _, addr := range known {
-		t, err := q.ask(ctx, addr)
+		t, err := redisnode.Ask(ctx, q.options(addr))
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-		case t.era >= era:
+		case t.Epoch >= era:
 			return t, nil
-		case best.masters == nil || t.era > best.era:
+		case best.Masters == nil || t.Epoch > best.Epoch:
 			best = t
 		}
 	}
-	if best.masters == nil {
+	if best.Masters == nil {
 		return best, errors.Join(errs...)
 	}
 	return best, nil
 }
 
-func (q *Queue) ask(ctx context.Context, addr string) (topology, error) {
-	rdb := redis.NewClient(q.options(addr))
-	defer func() { _ = rdb.Close() }() // what there is to know has been said
-	pipe := rdb.Pipeline()
-	served, info := pipe.ClusterSlots(ctx), pipe.ClusterInfo(ctx)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return topology{}, err
-	}
-	t := topology{masters: map[string]*slotSet{}}
-	t.era, _ = strconv.ParseUint(infoField(info.Val(), "cluster_current_epoch"), 10, 64)
-	for _, r := range served.Val() {
-		if len(r.Nodes) == 0 {
-			continue
-		}
-		for i := range r.Nodes {
-			t.nodes = append(t.nodes, located(r.Nodes[i].Addr, addr))
-		}
-		master := located(r.Nodes[0].Addr, addr)
-		if t.masters[master] == nil {
-			t.masters[master] = &slotSet{}
-		}
-		for slot := r.Start; slot <= r.End && slot < slots; slot++ {
-			t.masters[master].add(slot)
-		}
-	}
-	if len(t.masters) == 0 {
-		return topology{}, errors.New("no server serves any slot")
-	}
-	return t, nil
-}
-
-// located gives an address of which the host may be missing: then it is the one that was asked.
-func located(addr, asked string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host != "" && host != "?" {
-		return addr
-	}
-	host, _, _ = net.SplitHostPort(asked)
-	return net.JoinHostPort(host, port)
-}
-
 // reshape makes a shard for each new master, and has those of servers that are masters no more give what waits for them
 // to the others. A new master may be a replica that never heard of the last deletes, so it is a gap.
-func (q *Queue) reshape(t topology) {
+func (q *Queue) reshape(t redisnode.Topology) {
 	q.mu.Lock()
 	first, canary := q.owner == nil, q.lastCanary()
 	before := map[string]*shard{}
 	for _, s := range q.shards {
 		before[s.addr] = s
 	}
-	q.era = t.era
-	q.owner = new([slots]*shard)
+	q.era = t.Epoch
+	q.owner = new([redisnode.Slots]*shard)
 	q.shards = nil
 	var came, went []*shard
 	moved := false
-	for _, addr := range slices.Sorted(maps.Keys(t.masters)) {
+	for _, addr := range slices.Sorted(maps.Keys(t.Masters)) {
 		s := before[addr]
 		if s == nil {
 			s = q.newShard(addr)
@@ -165,10 +114,10 @@ func (q *Queue) reshape(t topology) {
 			came = append(came, s)
 		}
 		delete(before, addr)
-		moved = moved || s.slots != *t.masters[addr]
-		s.slots = *t.masters[addr]
-		for slot := range slots {
-			if s.slots.has(slot) {
+		moved = moved || s.slots != t.Masters[addr].Slots
+		s.slots = t.Masters[addr].Slots
+		for slot := range redisnode.Slots {
+			if s.slots.Has(slot) {
 				q.owner[slot] = s
 			}
 		}
@@ -197,7 +146,7 @@ func (q *Queue) reshape(t topology) {
 	if len(came) == 0 {
 		return
 	}
-	q.Log.Info("found the masters of the Cluster", zap.Strings("masters", slices.Sorted(maps.Keys(t.masters))))
+	q.Log.Info("found the masters of the Cluster", zap.Strings("masters", slices.Sorted(maps.Keys(t.Masters))))
 	if !first {
 		q.Log.Warn("a server has become a master, and may not have heard of all deletes")
 		q.Gap(GapRestart)
@@ -230,9 +179,9 @@ func (q *Queue) leave(s *shard) {
 // homes gives the shards where a target is to be applied. Called with the lock held.
 func (q *Queue) homes(t rules.Target) []*shard {
 	if t.Kind != rules.Pattern && t.Kind != rules.TagPattern {
-		return []*shard{q.serving(slotOf(t.Key))}
+		return []*shard{q.serving(redisnode.SlotOf(t.Key))}
 	}
-	if slot, ok := pinnedSlot(t.Key); ok {
+	if slot, ok := redisnode.PinnedSlot(t.Key); ok {
 		return []*shard{q.serving(slot)}
 	}
 	return q.shards
@@ -267,35 +216,11 @@ func (q *Queue) learn(slot int, addr string) {
 
 // settled reports whether the server serves the same slots as at some time before, and no key is about to move from or
 // to it.
-func (s *shard) settled(ctx context.Context, at slotSet) (bool, error) {
+func (s *shard) settled(ctx context.Context, at redisnode.SlotSet) (bool, error) {
 	nodes, err := s.rdb.ClusterNodes(ctx).Result()
 	if err != nil {
 		return false, fmt.Errorf("CLUSTER NODES: %w", err)
 	}
-	for line := range strings.Lines(nodes) {
-		fields := strings.Fields(line)
-		if len(fields) < 8 || !strings.Contains(fields[2], "myself") {
-			continue
-		}
-		var now slotSet
-		for _, text := range fields[8:] {
-			if strings.HasPrefix(text, "[") { // a slot that is being moved
-				return false, nil
-			}
-			from, to, _ := strings.Cut(text, "-")
-			begin, err := strconv.Atoi(from)
-			end := begin
-			if err == nil && to != "" {
-				end, err = strconv.Atoi(to)
-			}
-			if err != nil || begin < 0 || end >= slots {
-				return false, fmt.Errorf("CLUSTER NODES: unexpected slots %q", text)
-			}
-			for slot := begin; slot <= end; slot++ {
-				now.add(slot)
-			}
-		}
-		return now == at, nil
-	}
-	return false, errors.New("CLUSTER NODES: the server does not name itself")
+	now, moving, err := redisnode.ReadMyself(nodes)
+	return err == nil && len(moving) == 0 && now == at, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -56,7 +57,7 @@ func (k *clusterKit) left() map[string]bool {
 	close(found)
 	keys := map[string]bool{}
 	for key := range found {
-		if len(key) < len(positionPrefix) || key[:len(positionPrefix)] != positionPrefix {
+		if len(key) < len(PositionPrefix) || key[:len(PositionPrefix)] != PositionPrefix {
 			keys[key] = true
 		}
 	}
@@ -102,7 +103,7 @@ func (k *clusterKit) onePerMaster(format string) []string {
 	keys := make([]string, 3)
 	for i, found := 0, 0; found < 3; i++ {
 		key := fmt.Sprintf(format, i)
-		if m := livetest.Slot(key) * 3 / slots; keys[m] == "" {
+		if m := livetest.Slot(key) * 3 / redisnode.Slots; keys[m] == "" {
 			keys[m] = key
 			found++
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate/redisnode"
 )
 
 // What waits for a master may have moved to another when it becomes a pattern, so that goes to all of them.
@@ -22,7 +23,7 @@ func TestClusterWidensAfterAMove(t *testing.T) {
 	k.found()
 	k.fill(moved)
 	for i, n := 1000, 0; n < 30; i++ {
-		if key := fmt.Sprintf("a:%d", i); livetest.Slot(key)*3/slots == 0 {
+		if key := fmt.Sprintf("a:%d", i); livetest.Slot(key)*3/redisnode.Slots == 0 {
 			k.Add(target(set, key)...)
 			n++
 		}
@@ -72,7 +73,7 @@ func TestClusterMovesATag(t *testing.T) {
 	k.fill("m:1")
 	k.all.SAdd(t.Context(), "tag:1", "m:1")
 	slot := livetest.Slot("tag:1")
-	to := c.Nodes[(slot*3/slots+1)%3]
+	to := c.Nodes[(slot*3/redisnode.Slots+1)%3]
 	if err := c.StartMove(slot, to); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestClusterMovesATagThatIsRead(t *testing.T) {
 	if len(unread) != 1 || read.err != nil {
 		t.Fatalf("the set was read at once, or not: %v", read.err)
 	}
-	if err := c.MoveSlot(slot, c.Nodes[(slot*3/slots+1)%3]); err != nil {
+	if err := c.MoveSlot(slot, c.Nodes[(slot*3/redisnode.Slots+1)%3]); err != nil {
 		t.Fatal(err)
 	}
 	if unread = k.forgetSome(t.Context(), unread); len(unread) != 0 || read.err == nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate/redisnode"
 )
 
 func TestCluster(t *testing.T) {
@@ -138,7 +139,7 @@ func TestClusterPositionOfEachMaster(t *testing.T) {
 	k.canary(1)
 	k.canary(2)
 	for i, r := range c.Nodes {
-		if n := len(k.onNode(r).Keys(t.Context(), positionPrefix+"*").Val()); n != 1 {
+		if n := len(k.onNode(r).Keys(t.Context(), PositionPrefix+"*").Val()); n != 1 {
 			t.Errorf("master %d has %d positions", i, n)
 		}
 		if err := k.onNode(r).FlushAll(t.Context()).Err(); err != nil {
@@ -204,7 +205,7 @@ func TestClusterResharding(t *testing.T) {
 		}
 	}
 	slot := livetest.Slot("{tag}")
-	from, to := c.Nodes[slot*3/slots], c.Nodes[(slot*3/slots+1)%3]
+	from, to := c.Nodes[slot*3/redisnode.Slots], c.Nodes[(slot*3/redisnode.Slots+1)%3]
 	keys := numbered("a:{tag}:%d", 300)
 	under := numbered("p:1:{tag}%d", 300)
 	k.canary(1)
@@ -279,7 +280,7 @@ func TestClusterMovesThePosition(t *testing.T) {
 	k.run()
 	k.canary(1)
 	k.canary(2)
-	positions := func(r *livetest.Redis) []string { return k.onNode(r).Keys(t.Context(), positionPrefix+"*").Val() }
+	positions := func(r *livetest.Redis) []string { return k.onNode(r).Keys(t.Context(), PositionPrefix+"*").Val() }
 	before := positions(c.Nodes[0])
 	if len(before) != 1 {
 		t.Fatalf("positions of the first master: %v", before)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -33,7 +34,7 @@ func Diagnose(ctx context.Context, o *redis.UniversalOptions, timeout time.Durat
 		return // why was said
 	}
 	d.each("masters", masters, func(s *server, say Say) { s.look(d.cluster, say) })
-	needs := d.needs()
+	needs := Rights(set, d.cluster, d.probe)
 	d.each("masters", masters, func(s *server, say Say) { d.permissions(ctx, s, needs, say) })
 	d.roundTrips(ctx, masters)
 	d.walk(ctx, masters)
@@ -43,14 +44,13 @@ func Diagnose(ctx context.Context, o *redis.UniversalOptions, timeout time.Durat
 
 // diagnosis is what a look at Redis knows.
 type diagnosis struct {
-	options   *redis.UniversalOptions
-	user      string
-	cluster   bool
-	subjects  []subject
-	refreshes bool
-	probe     string // a text that is in nobody's key
-	walkFor   time.Duration
-	say       Say
+	options  *redis.UniversalOptions
+	user     string
+	cluster  bool
+	subjects []subject
+	probe    string // a text that is in nobody's key
+	walkFor  time.Duration
+	say      Say
 
 	mu   sync.Mutex
 	open []*redis.Client
@@ -63,7 +63,7 @@ type subject struct {
 }
 
 func newDiagnosis(ctx context.Context, o *redis.UniversalOptions, timeout time.Duration, set *rules.Set, say Say) *diagnosis {
-	d := &diagnosis{options: configured(o, "", timeout), user: o.Username, probe: rand.Text(), walkFor: walkAtMost, say: say}
+	d := &diagnosis{options: redisnode.FailFast(o, "", timeout), user: o.Username, probe: rand.Text(), walkFor: walkAtMost, say: say}
 	if o.CredentialsProviderContext != nil {
 		if user, _, err := o.CredentialsProviderContext(ctx); err == nil { // an error is that of the first connection too
 			d.user = user
@@ -72,25 +72,11 @@ func newDiagnosis(ctx context.Context, o *redis.UniversalOptions, timeout time.D
 	if d.user == "" {
 		d.user = "default"
 	}
-	samples := map[rules.Target]rules.Target{}
-	for _, table := range set.Tables() {
-		row := rules.Row{New: everywhere(d.probe)}
-		for t := range set.Match(rules.Change{Schema: table.Schema, Table: table.Name, Rows: []rules.Row{row}}) {
-			samples[t.Widen()] = t
-		}
+	for _, sample := range set.Samples(d.probe) {
+		d.subjects = append(d.subjects, subject{sample.Widen(), sample})
 	}
-	for _, wide := range set.Sweep() {
-		d.subjects = append(d.subjects, subject{wide, samples[wide]})
-	}
-	d.refreshes = len(set.Refreshes()) > 0
 	return d
 }
-
-// everywhere is a row that has the same text in every column.
-type everywhere string
-
-// Column gives the text.
-func (e everywhere) Column(string) (text string, null, known bool) { return string(e), false, true }
 
 func (d *diagnosis) close() {
 	for _, rdb := range d.open {
@@ -135,7 +121,7 @@ func (d *diagnosis) advice(err error) string {
 	if strings.Contains(err.Error(), "cluster mode") {
 		return "leave the database out of REDIS_URL: a Cluster has database 0 alone"
 	}
-	switch errorKind(err) {
+	switch redisnode.ErrorKind(err) {
 	case "noauth":
 		return "check the user and the password in REDIS_URL"
 	case "loading":

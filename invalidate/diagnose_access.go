@@ -5,119 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/redis/go-redis/v9"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
-// need is a command that serve sends.
-type need struct {
-	args   []any
-	grants []string // what allows it
-	rule   string   // empty: all need it
-	live   bool     // it names a key that there may be, so it must not be executed
-}
-
-func (n need) String() string {
-	if n.rule == "" {
-		return strings.Join(n.grants, " ")
-	}
-	return strings.Join(n.grants, " ") + " (rule " + n.rule + ")"
-}
-
-// verb is the command.
-func (n need) verb() string { return strings.ToUpper(fmt.Sprint(n.args[0])) }
-
-const (
-	positions = "~" + positionPrefix + "*"
-	leases    = "~" + leasePrefix + "*"
-	moved     = "~" + movedPrefix + "*"
-)
-
-// needs lists what serve sends, on keys that nobody has wherever a template leaves room for that.
-func (d *diagnosis) needs() (all []need) {
-	add := func(grant string, args ...any) { all = append(all, need{args: args, grants: strings.Fields(grant)}) }
-	add("+ping", "ping")
-	add("+client|setname", "client", "setname", "pgevict-doctor")
-	add("+scan", "scan", 0, "count", 1)
-	add("+set "+positions, "set", positionPrefix+"doctor-"+d.probe, "", "get", "ex", 1)
-	if d.cluster {
-		for _, sub := range []string{"slots", "info", "nodes"} {
-			add("+cluster|"+sub, "cluster", sub)
-		}
-		add("+asking", "asking")
-	}
-	lease := leasePrefix + d.probe
-	if d.refreshes {
-		add("+unlink "+leases, "unlink", lease)
-		add("+get "+leases, "get", lease)
-		add("+set "+leases, "set", lease, "", "nx", "xx") // which is no syntax, but that is looked at later
-	}
-	if slices.ContainsFunc(d.subjects, subject.tag) {
-		add("+sscan "+moved, "sscan", movedPrefix+d.probe, 0)
-		add("+srem "+moved, "srem", movedPrefix+d.probe, d.probe)
-	}
-	for _, s := range d.subjects {
-		all = append(all, d.needsOf(s, lease)...)
-	}
-	return all
-}
-
-func (s subject) tag() bool { return s.wide.Kind == rules.Tag || s.wide.Kind == rules.TagPattern }
-
-func (d *diagnosis) needsOf(s subject, lease string) (all []need) {
-	key, live := s.wide.Key, true
-	glob := "~" + grantable(escape(key))
-	if s.wide.Kind == rules.Pattern || s.wide.Kind == rules.TagPattern {
-		key, live = strings.Join(split(key), d.probe), false
-		glob = "~" + grantable(s.wide.Key)
-	}
-	add := func(grant string, args ...any) {
-		all = append(all, need{args, append([]string{grant, glob}, extra(args)...), s.wide.Rule(), live})
-	}
-	if s.tag() {
-		add("+sscan", "sscan", key, 0)
-		add("+smove", "smove", key, movedPrefix+d.probe, d.probe)
-		return all
-	}
-	if s.sample.Kind == rules.Field {
-		add("+hdel", "hdel", key, d.probe)
-	}
-	if s.sample.Refreshed() {
-		add("+eval", "eval", takeLease, 2, key, lease, d.probe, 1, 1)
-		add("+exists", "exists", key)
-		add("+set", "set", key, "", "nx", "xx")
-	}
-	add("+unlink", "unlink", key)
-	return all
-}
-
-// extra is the key of pgevict's own that a command names beside the application's.
-func extra(args []any) []string {
-	switch args[0] {
-	case "smove":
-		return []string{moved}
-	case "eval":
-		return []string{leases}
-	}
-	return nil
-}
-
-// grantable makes a glob one that ACL SETUSER takes: without spaces.
-func grantable(glob string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return '?'
-		}
-		return r
-	}, glob)
-}
-
 // permissions finds out which commands are denied.
-func (d *diagnosis) permissions(ctx context.Context, s *server, needs []need, say Say) {
-	anyKey := need{args: []any{"unlink", d.probe}}
+func (d *diagnosis) permissions(ctx context.Context, s *server, needs []Right, say Say) {
+	anyKey := Right{Args: []any{"unlink", d.probe}}
 	tried, err := d.try(ctx, s, append(slices.Clone(needs), anyKey))
 	if err != nil {
 		say("fail", "redis permissions", err.Error(), "see Redis' log")
@@ -126,7 +23,7 @@ func (d *diagnosis) permissions(ctx context.Context, s *server, needs []need, sa
 	s.members = !redis.IsPermissionError(tried[len(needs)].err)
 	var denied, grants, unsure, verbs []string
 	for i, n := range needs {
-		if verb := n.verb(); !slices.Contains(verbs, verb) {
+		if verb := n.Verb(); !slices.Contains(verbs, verb) {
 			verbs = append(verbs, verb)
 		}
 		switch err := tried[i].err; {
@@ -134,9 +31,9 @@ func (d *diagnosis) permissions(ctx context.Context, s *server, needs []need, sa
 			unsure = append(unsure, n.String())
 		case redis.IsPermissionError(err):
 			denied = append(denied, n.String()+": "+err.Error())
-			grants = append(grants, n.grants...)
+			grants = append(grants, n.Grants...)
 		case redis.HasErrorPrefix(err, "unknown"):
-			say("fail", "redis permissions", n.String()+": Redis does not know "+n.verb(), "use a Redis that does, or do not have it renamed")
+			say("fail", "redis permissions", n.String()+": Redis does not know "+n.Verb(), "use a Redis that does, or do not have it renamed")
 		}
 	}
 	switch {
@@ -165,7 +62,7 @@ type trial struct {
 // when a command is queued in a transaction, and this one is never executed. In a Cluster, too, it looks at that first, and
 // only then at whose the key is; and a replica before it says that it takes no writes. Where transactions are not allowed
 // themselves, those commands are executed that cannot do anything.
-func (d *diagnosis) try(ctx context.Context, s *server, needs []need) ([]trial, error) {
+func (d *diagnosis) try(ctx context.Context, s *server, needs []Right) ([]trial, error) {
 	alone := *s.rdb.Options()
 	client := redis.NewClient(&alone)
 	defer func() { _ = client.Close() }() // which discards the transaction
@@ -176,12 +73,12 @@ func (d *diagnosis) try(ctx context.Context, s *server, needs []need) ([]trial, 
 	}
 	tried, answers := make([]trial, len(needs)), make([]*redis.Cmd, len(needs))
 	for i, n := range needs {
-		if transaction || !n.live {
-			tried[i].sure, answers[i] = true, pipe.Do(ctx, n.args...)
+		if transaction || !n.Live {
+			tried[i].sure, answers[i] = true, pipe.Do(ctx, n.Args...)
 		}
 	}
 	replies, err := pipe.Exec(ctx)
-	if err != nil && (!isReply(err) || !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil })) {
+	if err != nil && (!redisnode.IsReply(err) || !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil })) {
 		return nil, err // an error of the handshake looks like a reply, but no command has it
 	}
 	for i, answer := range answers {
@@ -197,7 +94,7 @@ const someMembers = 100
 
 // members looks whether those keys may be deleted that the tags name now: they may be any. It reads a few of the sets.
 func (d *diagnosis) members(ctx context.Context, masters []*server) {
-	if !slices.ContainsFunc(d.subjects, subject.tag) || !slices.ContainsFunc(masters, func(s *server) bool { return !s.members }) {
+	if !slices.ContainsFunc(d.subjects, func(s subject) bool { return s.wide.IsTag() }) || !slices.ContainsFunc(masters, func(s *server) bool { return !s.members }) {
 		return
 	}
 	var keys []string
@@ -215,9 +112,9 @@ func (d *diagnosis) members(ctx context.Context, masters []*server) {
 			"make sure that the members of tags may be deleted: ACL SETUSER "+d.user+" +unlink ~<their pattern>")
 		return
 	}
-	needs := make([]need, len(keys))
+	needs := make([]Right, len(keys))
 	for i, key := range keys {
-		needs[i] = need{args: []any{"unlink", key}, live: true}
+		needs[i] = Right{Args: []any{"unlink", key}, Live: true}
 	}
 	d.each("masters", masters, func(s *server, say Say) {
 		tried, err := d.try(ctx, s, needs)
@@ -228,7 +125,7 @@ func (d *diagnosis) members(ctx context.Context, masters []*server) {
 		for i, key := range keys {
 			if err := tried[i].err; redis.IsPermissionError(err) {
 				say("fail", "redis permissions", fmt.Sprintf("+unlink of %q, a member of a tag: %s", key, err),
-					"ACL SETUSER "+d.user+" +unlink ~"+grantable(escape(key))+", or rather the pattern of all members")
+					"ACL SETUSER "+d.user+" +unlink ~"+Grantable(rules.EscapeGlob(key))+", or rather the pattern of all members")
 				return
 			}
 			if !tried[i].sure {
@@ -241,7 +138,7 @@ func (d *diagnosis) members(ctx context.Context, masters []*server) {
 }
 
 // successors looks whether those that may become masters let the same user do the same: each server has an ACL of its own.
-func (d *diagnosis) successors(ctx context.Context, replicas []*server, needs []need) {
+func (d *diagnosis) successors(ctx context.Context, replicas []*server, needs []Right) {
 	if len(replicas) == 0 {
 		return
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"pgevict/invalidate/redisnode"
 )
 
 // byAddresses finds the server that REDIS_URL names, or the masters and replicas of the Cluster that it names servers of.
@@ -42,13 +44,13 @@ func (d *diagnosis) byAddresses(ctx context.Context) (masters, replicas []*serve
 	d.say("ok", "redis reachable", strings.Join(addrs, ", "), "")
 	usable := seeds[:0]
 	for _, s := range seeds {
-		switch mode := infoField(s.info, "redis_mode"); {
+		switch mode := redisnode.InfoField(s.info, "redis_mode"); {
 		case mode == "sentinel":
 			d.say("fail", "redis role", s.addr+" is a sentinel", "say which master is meant: master_name= in REDIS_URL")
-		case s.infoErr == nil && several && !isCluster(s.info):
+		case s.infoErr == nil && several && !redisnode.IsCluster(s.info):
 			d.say("fail", "redis role", s.addr+" is a single server, and several addr= mean a Cluster", "name one server in REDIS_URL, or the sentinels and a master_name=")
 		default:
-			d.cluster = d.cluster || several || isCluster(s.info) || s.infoErr != nil && s.rdb.ClusterInfo(ctx).Err() == nil
+			d.cluster = d.cluster || several || redisnode.IsCluster(s.info) || s.infoErr != nil && s.rdb.ClusterInfo(ctx).Err() == nil
 			usable = append(usable, s)
 		}
 	}
@@ -58,8 +60,6 @@ func (d *diagnosis) byAddresses(ctx context.Context) (masters, replicas []*serve
 	return usable, nil
 }
 
-func isCluster(info string) bool { return infoField(info, "cluster_enabled") == "1" }
-
 // layout finds the masters of a Cluster and their replicas, and says what is wrong with it as a whole.
 func (d *diagnosis) layout(ctx context.Context, seeds []*server) (masters, replicas []*server) {
 	if d.options.DB != 0 {
@@ -67,10 +67,10 @@ func (d *diagnosis) layout(ctx context.Context, seeds []*server) (masters, repli
 		return nil, nil
 	}
 	views := map[string][]string{} // who sees which masters
-	var ranges []redis.ClusterSlot
+	var seen redisnode.Topology
 	var from *server
 	for _, s := range seeds {
-		seen, err := s.rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // what is there instead, Redis 6.2 does not know
+		served, err := s.rdb.ClusterSlots(ctx).Result() //nolint:staticcheck // what is there instead, Redis 6.2 does not know
 		if err != nil {
 			do := "see Redis' log"
 			if redis.IsPermissionError(err) {
@@ -79,19 +79,11 @@ func (d *diagnosis) layout(ctx context.Context, seeds []*server) (masters, repli
 			d.say("fail", "redis cluster", fmt.Sprintf("%s: CLUSTER SLOTS: %v", s.addr, err), do)
 			continue
 		}
-		who := map[string]bool{}
-		for _, r := range seen {
-			for i := range r.Nodes {
-				r.Nodes[i].Addr = reachedFrom(s.addr, r.Nodes[i].Addr)
-			}
-			if len(r.Nodes) > 0 {
-				who[r.Nodes[0].Addr] = true
-			}
-		}
-		view := strings.Join(slices.Sorted(maps.Keys(who)), ", ")
+		t := redisnode.ReadSlots(served, s.addr)
+		view := strings.Join(slices.Sorted(maps.Keys(t.Masters)), ", ")
 		views[view] = append(views[view], s.addr)
-		if from == nil || len(seen) > len(ranges) {
-			ranges, from = seen, s
+		if from == nil || len(t.Masters) > len(seen.Masters) {
+			seen, from = t, s
 		}
 	}
 	if len(views) > 1 {
@@ -100,46 +92,31 @@ func (d *diagnosis) layout(ctx context.Context, seeds []*server) (masters, repli
 				"if no failover is under way, take out of REDIS_URL what is not of this Cluster, or CLUSTER MEET it")
 		}
 	}
-	if len(ranges) == 0 {
+	if len(seen.Masters) == 0 {
 		if from != nil {
 			d.say("fail", "redis cluster", "no server serves any slot", "give the servers slots: redis-cli --cluster create, or CLUSTER ADDSLOTSRANGE")
 		}
 		return nil, nil
 	}
-	masters, replicas = d.nodes(ctx, ranges)
+	masters, replicas = d.nodes(ctx, seen)
 	d.state(ctx, from)
 	d.moving(ctx, masters)
 	return masters, replicas
 }
 
-// reachedFrom gives the address of a server as another one tells it: one that does not know its own host leaves it out.
-func reachedFrom(asked, addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host != "" && host != "?" {
-		return addr
-	}
-	host, _, _ = net.SplitHostPort(asked)
-	return net.JoinHostPort(host, port)
-}
-
 // nodes opens connections to the masters, and says which slots and which masters are in danger.
-func (d *diagnosis) nodes(ctx context.Context, ranges []redis.ClusterSlot) (masters, replicas []*server) {
-	served, replicated, first := slotSet{}, map[string]bool{}, map[string]int{}
+func (d *diagnosis) nodes(ctx context.Context, t redisnode.Topology) (masters, replicas []*server) {
+	served, first := redisnode.SlotSet{}, map[string]int{}
 	of := map[string]bool{}
-	for _, r := range ranges {
-		if len(r.Nodes) == 0 {
-			continue
+	for addr, m := range t.Masters {
+		first[addr] = m.Slots.First()
+		for slot := range redisnode.Slots {
+			if m.Slots.Has(slot) {
+				served.Add(slot)
+			}
 		}
-		master := r.Nodes[0].Addr
-		if _, ok := first[master]; !ok {
-			first[master] = r.Start
-		}
-		for slot := r.Start; slot <= r.End && slot < slots; slot++ {
-			served.add(slot)
-		}
-		for _, n := range r.Nodes[1:] {
-			replicated[master] = true
-			of[n.Addr] = true
+		for _, replica := range m.Replicas {
+			of[replica] = true
 		}
 	}
 	addrs := slices.SortedFunc(maps.Keys(first), func(a, b string) int { return first[a] - first[b] })
@@ -149,9 +126,9 @@ func (d *diagnosis) nodes(ctx context.Context, ranges []redis.ClusterSlot) (mast
 	d.say("ok", "redis cluster", fmt.Sprintf("%d masters (%s), %d replicas", len(addrs), strings.Join(addrs, ", "), len(replicas)), "")
 	var uncovered, alone []string
 	missing := 0
-	for slot := 0; slot < slots; slot++ {
+	for slot := 0; slot < redisnode.Slots; slot++ {
 		begin := slot
-		for slot < slots && !served.has(slot) {
+		for slot < redisnode.Slots && !served.Has(slot) {
 			slot++
 		}
 		if slot > begin {
@@ -160,16 +137,16 @@ func (d *diagnosis) nodes(ctx context.Context, ranges []redis.ClusterSlot) (mast
 		}
 	}
 	if missing > 0 {
-		d.say("fail", "redis cluster", fmt.Sprintf("nobody serves %d of %d slots: %s", missing, slots, strings.Join(uncovered, ", ")), "redis-cli --cluster fix, or start the servers that had them: until then no key there can be deleted")
+		d.say("fail", "redis cluster", fmt.Sprintf("nobody serves %d of %d slots: %s", missing, redisnode.Slots, strings.Join(uncovered, ", ")), "redis-cli --cluster fix, or start the servers that had them: until then no key there can be deleted")
 	}
 	for _, addr := range addrs {
-		if !replicated[addr] {
+		if len(t.Masters[addr].Replicas) == 0 {
 			alone = append(alone, addr)
 		}
 		s, err := d.connect(ctx, d.at(addr))
 		if err != nil {
 			do := d.advice(err)
-			if !isReply(err) {
+			if !redisnode.IsReply(err) {
 				do = "start it, or have a replica take over; if it runs, have the Cluster announce an address that can be reached from here: cluster-announce-ip, -port and -hostname"
 			}
 			d.say("fail", "redis reachable", fmt.Sprintf("the master %s: %v", addr, err), do)
@@ -190,7 +167,7 @@ func (d *diagnosis) state(ctx context.Context, s *server) {
 	if err != nil {
 		return // it is denied, which is said with the other commands
 	}
-	if state := infoField(info, "cluster_state"); state != "ok" {
+	if state := redisnode.InfoField(info, "cluster_state"); state != "ok" {
 		d.say("fail", "redis cluster", s.addr+" says cluster_state:"+state+", so it refuses commands", "redis-cli --cluster check "+s.addr+", and start what is down")
 	}
 }
@@ -203,19 +180,7 @@ func (d *diagnosis) moving(ctx context.Context, masters []*server) {
 		if err != nil {
 			return // as above
 		}
-		var open []string
-		for line := range strings.Lines(nodes) {
-			fields := strings.Fields(line)
-			if len(fields) < 8 || !strings.Contains(fields[2], "myself") {
-				continue
-			}
-			for _, f := range fields[8:] {
-				if slot, ok := strings.CutPrefix(f, "["); ok {
-					slot, _, _ = strings.Cut(slot, "-")
-					open = append(open, slot)
-				}
-			}
-		}
+		_, open, _ := redisnode.ReadMyself(nodes)
 		if len(open) > 0 {
 			say("warn", "redis cluster", "slots are being moved: "+strings.Join(open, ", ")+"; until that ends, patterns are walked again every few seconds, and the position stands still",
 				"if nobody is resharding, end it: redis-cli --cluster fix "+s.addr)
@@ -241,11 +206,11 @@ func (d *diagnosis) bySentinels(ctx context.Context) (masters, replicas []*serve
 	for _, addr := range named {
 		s, err := d.connect(ctx, d.at(addr))
 		switch {
-		case err != nil && isReply(err):
+		case err != nil && redisnode.IsReply(err):
 			d.say("fail", "redis reachable", fmt.Sprintf("the master %s: %v", addr, err), d.advice(err))
 		case err != nil:
 			d.say("fail", "redis reachable", fmt.Sprintf("the master %s: %v", addr, err), "see that it runs, and that the sentinels name an address that can be reached from here: sentinel announce-ip, replica-announce-ip")
-		case isCluster(s.info):
+		case redisnode.IsCluster(s.info):
 			d.say("fail", "redis role", addr+" is of a Cluster", "a Cluster needs no sentinels: name its servers in REDIS_URL, without master_name=")
 		default:
 			d.say("ok", "redis reachable", addr, "")
@@ -255,7 +220,7 @@ func (d *diagnosis) bySentinels(ctx context.Context) (masters, replicas []*serve
 	for _, s := range masters {
 		for i := 0; ; i++ {
 			var host, port string
-			for part := range strings.SplitSeq(infoField(s.info, fmt.Sprintf("slave%d", i)), ",") {
+			for part := range strings.SplitSeq(redisnode.InfoField(s.info, fmt.Sprintf("slave%d", i)), ",") {
 				if name, value, _ := strings.Cut(part, "="); name == "ip" {
 					host = value
 				} else if name == "port" {
@@ -282,13 +247,13 @@ func (d *diagnosis) sentinel(ctx context.Context, addr string, say Say) (master 
 	s, err := d.connect(ctx, o)
 	if err != nil {
 		do := "check REDIS_URL, and that the sentinel runs and can be reached from here: its addresses are those of sentinels if there is a master_name="
-		if errorKind(err) == "noauth" {
+		if redisnode.ErrorKind(err) == "noauth" {
 			do = "check sentinel_username and sentinel_password in REDIS_URL; they are not those of the master"
 		}
 		say("fail", "redis sentinel", err.Error(), do)
 		return ""
 	}
-	if mode := infoField(s.info, "redis_mode"); s.infoErr == nil && mode != "sentinel" {
+	if mode := redisnode.InfoField(s.info, "redis_mode"); s.infoErr == nil && mode != "sentinel" {
 		say("fail", "redis sentinel", "it is no sentinel, its mode is "+mode, "name the sentinels in REDIS_URL (their usual port is 26379), or leave master_name= out")
 		return ""
 	}

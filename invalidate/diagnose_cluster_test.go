@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate/redisnode"
 )
 
 func at(addrs ...string) *redis.UniversalOptions { return &redis.UniversalOptions{Addrs: addrs} }
@@ -67,17 +68,17 @@ func TestDiagnoseCluster(t *testing.T) {
 	f.has(t, "fail redis sentinel", "no sentinel, its mode is cluster")
 
 	// Keys that may move from one walk to another.
-	slot := c.Master(slotOf("a:1"))
+	slot := c.Master(redisnode.SlotOf("a:1"))
 	to := c.Nodes[slices.IndexFunc(c.Nodes[:3], func(r *livetest.Redis) bool { return r != slot })]
-	if err := c.StartMove(slotOf("a:1"), to); err != nil {
+	if err := c.StartMove(redisnode.SlotOf("a:1"), to); err != nil {
 		t.Fatal(err)
 	}
 	f = diagnoseAt(t, at(c.Nodes[0].Addr), set)
 	f.has(t, "warn redis cluster: "+slot.Addr+": slots are being moved", "--cluster fix")
-	if _, err := c.MoveKeys(slotOf("a:1"), to, 100); err != nil {
+	if _, err := c.MoveKeys(redisnode.SlotOf("a:1"), to, 100); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.FinishMove(slotOf("a:1"), to); err != nil {
+	if err := c.FinishMove(redisnode.SlotOf("a:1"), to); err != nil {
 		t.Fatal(err)
 	}
 
@@ -117,7 +118,7 @@ func TestDiagnoseClusterInPieces(t *testing.T) {
 		}
 	}
 	livetest.Eventually(t, soon, "it is down", func() bool {
-		return infoField(admin.ClusterInfo(t.Context()).Val(), "cluster_state") == "fail"
+		return redisnode.InfoField(admin.ClusterInfo(t.Context()).Val(), "cluster_state") == "fail"
 	})
 	f := diagnoseAt(t, at(c.Nodes[0].Addr, other.Addr), set)
 	f.has(t, "fail redis cluster: nobody serves 101 of 16384 slots: 0-99, 200-200")

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"pgevict/invalidate/redisnode"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -21,14 +23,14 @@ func (s *server) look(cluster bool, say Say) {
 		say("warn", "redis server", s.infoErr.Error(), "allow INFO (ACL: +info): without it pgevict takes each new connection for one to a Redis that has restarted, and sweeps")
 		return
 	}
-	version, role := infoField(s.info, "redis_version"), infoField(s.info, "role")
+	version, role := redisnode.InfoField(s.info, "redis_version"), redisnode.InfoField(s.info, "role")
 	if major, minor, _ := strings.Cut(version, "."); atLeast(major, 7) || major == "6" && atLeast(strings.Split(minor, ".")[0], 2) {
 		say("ok", "redis version", version, "")
 	} else {
 		say("fail", "redis version", version, "use Redis 6.2 or later: pgevict needs SET with GET and EX")
 	}
 	if role == "slave" {
-		say("fail", "redis role", "it is a "+role+" of "+infoField(s.info, "master_host")+":"+infoField(s.info, "master_port"), "name the master in REDIS_URL: a replica takes no deletes")
+		say("fail", "redis role", "it is a "+role+" of "+redisnode.InfoField(s.info, "master_host")+":"+redisnode.InfoField(s.info, "master_port"), "name the master in REDIS_URL: a replica takes no deletes")
 	} else if !cluster { // of which it was said who the masters are
 		say("ok", "redis role", role, "")
 	}
@@ -43,10 +45,10 @@ func atLeast(number string, n int) bool {
 
 func (s *server) persistence(say Say) {
 	found := "no AOF"
-	if infoField(s.info, "aof_enabled") == "1" {
+	if redisnode.InfoField(s.info, "aof_enabled") == "1" {
 		found = "AOF"
 	}
-	saved, err := strconv.ParseInt(infoField(s.info, "rdb_last_save_time"), 10, 64)
+	saved, err := strconv.ParseInt(redisnode.InfoField(s.info, "rdb_last_save_time"), 10, 64)
 	if err == nil && saved > 0 {
 		ago := "less than a minute"
 		if d := time.Since(time.Unix(saved, 0)).Round(time.Minute); d >= time.Minute {
@@ -54,7 +56,7 @@ func (s *server) persistence(say Say) {
 		}
 		found += ", last snapshot or start " + ago + " ago"
 	}
-	if infoField(s.info, "rdb_last_bgsave_status") == "err" || infoField(s.info, "aof_last_write_status") == "err" {
+	if redisnode.InfoField(s.info, "rdb_last_bgsave_status") == "err" || redisnode.InfoField(s.info, "aof_last_write_status") == "err" {
 		say("warn", "redis persistence", found+"; the last write to disk failed", "see Redis' log; unless stop-writes-on-bgsave-error is off, it refuses all writes")
 		return
 	}
@@ -62,8 +64,8 @@ func (s *server) persistence(say Say) {
 }
 
 func (s *server) memory(say Say) {
-	policy, limit := infoField(s.info, "maxmemory_policy"), infoField(s.info, "maxmemory")
-	used, _ := strconv.ParseFloat(infoField(s.info, "used_memory"), 64)
+	policy, limit := redisnode.InfoField(s.info, "maxmemory_policy"), redisnode.InfoField(s.info, "maxmemory")
+	used, _ := strconv.ParseFloat(redisnode.InfoField(s.info, "used_memory"), 64)
 	most, _ := strconv.ParseFloat(limit, 64)
 	switch {
 	case most == 0:
@@ -83,7 +85,7 @@ func (s *server) size(db int) int {
 		return -1
 	}
 	var n int
-	_, _ = fmt.Sscanf(infoField(s.info, "db"+strconv.Itoa(db)), "keys=%d,", &n) // an empty database is not listed
+	_, _ = fmt.Sscanf(redisnode.InfoField(s.info, "db"+strconv.Itoa(db)), "keys=%d,", &n) // an empty database is not listed
 	return n
 }
 
@@ -95,9 +97,9 @@ func (d *diagnosis) roundTrips(ctx context.Context, masters []*server) {
 		index[s] = i
 	}
 	d.each("masters", masters, func(s *server, say Say) {
-		key := positionPrefix + "doctor-" + d.probe
+		key := PositionPrefix + "doctor-" + d.probe
 		if d.cluster {
-			key += ":{" + slotTags()[s.slot] + "}"
+			key += ":{" + redisnode.SlotTag(s.slot) + "}"
 		}
 		began := time.Now()
 		err := s.rdb.SetArgs(ctx, key, d.probe, redis.SetArgs{Get: true, TTL: 10 * time.Second}).Err()

@@ -62,7 +62,7 @@ func TestDiagnosePermissions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	least := []string{mayConnect, "+info", "+scan", "+unlink", "+set", "~allowed:*", "~odd*", "~" + positionPrefix + "*"}
+	least := []string{mayConnect, "+info", "+scan", "+unlink", "+set", "~allowed:*", "~odd*", "~" + PositionPrefix + "*"}
 	for _, c := range []struct {
 		name string
 		may  []string

@@ -3,7 +3,6 @@ package invalidate
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +85,7 @@ func (d *diagnosis) walk(ctx context.Context, masters []*server) {
 func (d *diagnosis) report(s subject, count, odd int, oddKey, about string) {
 	found := fmt.Sprintf("rule %s: a sweep of %s would delete ", s.wide.Rule(), s.wide.Key)
 	switch {
-	case s.tag():
+	case s.wide.IsTag():
 		found += fmt.Sprintf("%s%d sets and their members", about, count-odd)
 	case s.sample.Kind == rules.Field:
 		found += fmt.Sprintf("%s%d hashes", about, count-odd)
@@ -98,7 +97,7 @@ func (d *diagnosis) report(s subject, count, odd int, oddKey, about string) {
 		return
 	}
 	found = fmt.Sprintf("rule %s: %s%d keys like %q", s.wide.Rule(), about, odd, oddKey)
-	if s.tag() {
+	if s.wide.IsTag() {
 		d.say("warn", "redis keys", found+" are no sets, so there are no members to delete", "check the template: tags are sets whose members are keys; what is a key itself goes under keys")
 	} else {
 		d.say("warn", "redis keys", found+" are no hashes, so they have no fields to delete, but a sweep deletes them", "check the template: fields are those of hashes; what is a key itself goes under keys")
@@ -121,7 +120,7 @@ func (d *diagnosis) survey(ctx context.Context, s *server) survey {
 		ofType := map[string]map[string]bool{}
 		for _, key := range keys {
 			for i, subject := range d.subjects {
-				if !covers(subject.wide, key) {
+				if !subject.wide.Covers(key) {
 					continue
 				}
 				f.counts[i]++
@@ -144,7 +143,7 @@ func (d *diagnosis) survey(ctx context.Context, s *server) survey {
 				if !ofType[want][key] {
 					f.odd[i]++
 					f.oddKey[i] = key
-				} else if subject.tag() && len(s.sets) < someSets {
+				} else if subject.wide.IsTag() && len(s.sets) < someSets {
 					s.sets = append(s.sets, key)
 				}
 			}
@@ -165,20 +164,10 @@ func (d *diagnosis) survey(ctx context.Context, s *server) survey {
 // wants is the type that a subject's keys have in Redis; empty: any.
 func (s subject) wants() string {
 	switch {
-	case s.tag():
+	case s.wide.IsTag():
 		return "set"
 	case s.sample.Kind == rules.Field:
 		return "hash"
 	}
 	return ""
-}
-
-// covers reports whether a target is that key, or matches it.
-func covers(t rules.Target, key string) bool {
-	if t.Kind == rules.Key || t.Kind == rules.Tag {
-		return t.Key == key
-	}
-	texts := split(t.Key)
-	rest, ok := strings.CutPrefix(key, texts[0])
-	return ok && glob{t, texts[1:]}.match(rest)
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -258,7 +259,7 @@ func (k *kit) keys() map[string]bool {
 	}
 	keys := map[string]bool{}
 	for _, key := range all {
-		if !strings.HasPrefix(key, positionPrefix) {
+		if !strings.HasPrefix(key, PositionPrefix) {
 			keys[key] = true
 		}
 	}
@@ -272,13 +273,13 @@ func (k *kit) calls(command string) (n int) {
 	if err != nil {
 		k.tb.Fatal(err)
 	}
-	_, _ = fmt.Sscanf(infoField(info, "cmdstat_"+command), "calls=%d,", &n) // none: 0
+	_, _ = fmt.Sscanf(redisnode.InfoField(info, "cmdstat_"+command), "calls=%d,", &n) // none: 0
 	return n
 }
 
 // position reads what the queue has written, by a number of its own and Postgres' position.
 func (k *kit) position() (number, position uint64) {
-	value := k.rdb.Get(k.ctx, positionPrefix+k.id).Val()
+	value := k.rdb.Get(k.ctx, PositionPrefix+k.id).Val()
 	var id string
 	_, _ = fmt.Sscan(value, &id, &number, &position) // none: 0
 	return number, position

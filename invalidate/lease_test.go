@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate/redisnode"
 )
 
 // A lease goes before its key, or a refresh could set the key between the two.
@@ -43,7 +44,7 @@ func TestLeaseInASlotThatMoves(t *testing.T) {
 	k.canary(1)
 	set := refreshed(t, "")
 	slot := livetest.Slot("r:1")
-	from, to := c.Nodes[slot*3/slots], c.Nodes[(slot*3/slots+1)%3]
+	from, to := c.Nodes[slot*3/redisnode.Slots], c.Nodes[(slot*3/redisnode.Slots+1)%3]
 	lease := k.beside(leasePrefix, "r:1")
 	k.fill("r:1", lease)
 	if err := c.StartMove(slot, to); err != nil {

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"pgevict/invalidate/redisnode"
+
 	"github.com/redis/go-redis/v9"
 )
 
-// positionPrefix begins the key under which a process keeps its position. No pattern deletes such a key.
-const positionPrefix = "pgevict:position:"
+// PositionPrefix begins the key under which a process keeps its position. No pattern deletes such a key.
+const PositionPrefix = "pgevict:position:"
 
 // positionTTL is how long the position of a process that is gone stays in Redis.
 const positionTTL = 7 * 24 * time.Hour
@@ -47,12 +49,12 @@ func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 		before, err := reply.Result()
 		vouches := refused || !ahead
 		if err != nil && !errors.Is(err, redis.Nil) {
-			err = fmt.Errorf("write the position, %s*: %w", positionPrefix, err)
+			err = fmt.Errorf("write the position, %s*: %w", PositionPrefix, err)
 			s.failed(err)
 			s.lookUp()
 			vouches = false
 			if addr, moved := redis.IsMovedError(err); moved {
-				s.learn(slotOf(p.key), addr)
+				s.learn(redisnode.SlotOf(p.key), addr)
 				s.reposition()
 			}
 			if !redis.IsOOMError(err) { // a Redis that is full still deletes, so the way to it is whole
@@ -82,7 +84,7 @@ func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 func (s *shard) reposition() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owner != nil && s.owner[slotOf(s.position.key)] != s {
+	if s.owner != nil && s.owner[redisnode.SlotOf(s.position.key)] != s {
 		s.markDue = true
 		s.groups[exact].signal()
 	}
@@ -96,16 +98,16 @@ func (s *shard) acknowledge(p position) {
 
 // place finds a key for the position, if there is none or it is another server's by now. Called with the lock held.
 func (s *shard) place() {
-	if s.position.key != "" && (s.owner == nil || s.owner[slotOf(s.position.key)] == s) {
+	if s.position.key != "" && (s.owner == nil || s.owner[redisnode.SlotOf(s.position.key)] == s) {
 		return
 	}
-	s.position = position{key: positionPrefix + s.id}
+	s.position = position{key: PositionPrefix + s.id}
 	if s.owner == nil {
 		return
 	}
-	for slot, tag := range slotTags() {
+	for slot := range redisnode.Slots {
 		if s.owner[slot] == s {
-			s.position.key += ":{" + tag + "}"
+			s.position.key += ":{" + redisnode.SlotTag(slot) + "}"
 			return
 		}
 	}
@@ -115,7 +117,7 @@ func (s *shard) place() {
 // heard of all that the other acknowledged. Called with the lock held.
 func (q *Queue) adopt(s *shard, gone []*shard) {
 	for _, g := range gone {
-		if g.position.key != "" && q.owner[slotOf(g.position.key)] == s {
+		if g.position.key != "" && q.owner[redisnode.SlotOf(g.position.key)] == s {
 			s.position = g.position
 			return
 		}

@@ -50,7 +50,7 @@ func TestPositionIsWrittenBehindTheDeletes(t *testing.T) {
 		if strings.Contains(line, `"unlink"`) {
 			unlinks++
 		}
-		if strings.Contains(line, `"set" "`+positionPrefix) {
+		if strings.Contains(line, `"set" "`+PositionPrefix) {
 			if !strings.Contains(line, " 1 42") || !strings.Contains(line, `"get"`) || !strings.Contains(line, `"ex"`) {
 				t.Error(line)
 			}
@@ -181,7 +181,7 @@ func TestOlderPositionIsAGap(t *testing.T) {
 	t.Parallel()
 	k := makeQueue(t, livetest.NewRedis(t).URL()).run()
 	k.canary(1)
-	key := positionPrefix + k.id
+	key := PositionPrefix + k.id
 	old := k.rdb.Get(t.Context(), key).Val()
 	k.canary(2)
 	for i, value := range []string{old, "", "x", k.id + " x 1", strings.Replace(old, k.id, "other", 1)} {

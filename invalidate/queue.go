@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -86,12 +87,12 @@ type Queue struct {
 	reload    chan struct{} // holds one: the masters are to be looked up
 	inCluster atomic.Bool   // it is a Cluster; that is never taken back
 
-	mu      sync.Mutex     // of the shards' targets too
-	shards  []*shard       // at least one
-	parting []*shard       // of servers that are masters no more, while something is on its way
-	owner   *[slots]*shard // in a Cluster, once it is known
-	era     uint64         // of the Cluster's configuration, as far as it is known
-	start   func(*shard)   // has a shard work; nil unless Run runs
+	mu      sync.Mutex               // of the shards' targets too
+	shards  []*shard                 // at least one
+	parting []*shard                 // of servers that are masters no more, while something is on its way
+	owner   *[redisnode.Slots]*shard // in a Cluster, once it is known
+	era     uint64                   // of the Cluster's configuration, as far as it is known
+	start   func(*shard)             // has a shard work; nil unless Run runs
 	delayed []*delayed
 	mark    Mark      // the latest
 	reached time.Time // when the mark was sent below which everything has been applied

@@ -4,40 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"time"
 
+	"pgevict/invalidate/redisnode"
+
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.uber.org/zap"
 )
 
-// configured gives options for a client that fails fast and does not retry: the queue has all that it needs to try
-// again, for ever.
-func configured(o *redis.UniversalOptions, name string, timeout time.Duration) *redis.UniversalOptions {
-	c := *o
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout = timeout, timeout, timeout
-	c.ContextTimeoutEnabled = true
-	c.MaxRetries = -1
-	c.DialerRetries = 1
-	c.ConnMaxIdleTime = -1
-	c.PipelinePoolSize = -1 // one pool, of which every connection is looked at
-	c.DisableIdentity = true
-	c.ClientName = name
-	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &c
-}
-
 // options gives those for one server.
 func (q *Queue) options(addr string) *redis.Options {
-	o := configured(q.redis, "pgevict", q.Timeout).Simple()
+	o := redisnode.FailFast(q.redis, "pgevict", q.Timeout).Simple()
 	o.Addr = addr
 	return o
 }
 
 func (s *shard) client() *redis.Client {
-	c := configured(s.redis, "pgevict", s.Timeout)
+	c := redisnode.FailFast(s.redis, "pgevict", s.Timeout)
 	// Few are ever in use. But once as many dials as this have failed, the pool dials just once a second, which would
 	// make us late when Redis is back.
 	c.PoolSize = 1000
@@ -59,10 +42,10 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 	if err != nil && !redis.IsPermissionError(err) {
 		return fmt.Errorf("INFO: %w", err)
 	}
-	if infoField(info, "redis_mode") == "sentinel" {
+	if redisnode.InfoField(info, "redis_mode") == "sentinel" {
 		return nil // the client asks them who is the master
 	}
-	clustered := infoField(info, "cluster_enabled") == "1"
+	clustered := redisnode.InfoField(info, "cluster_enabled") == "1"
 	if s.addr == "" && s.inCluster.Load() && !clustered && info != "" {
 		return errors.New("several addr= in REDIS_URL mean a Cluster, and this server is of none")
 	}
@@ -77,7 +60,7 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 		s.lookUp()
 		return errCluster
 	}
-	run := infoField(info, "run_id")
+	run := redisnode.InfoField(info, "run_id")
 	s.mu.Lock()
 	before := s.run
 	s.run = run
@@ -98,15 +81,6 @@ func (s *shard) ping(ctx context.Context) error {
 	return s.send(ctx, nil, func(pipe redis.Pipeliner) { pipe.Ping(ctx) })
 }
 
-func infoField(info, name string) string {
-	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
 // answered takes note that the server answers.
 func (s *shard) answered() {
 	s.mu.Lock()
@@ -125,8 +99,8 @@ func (s *shard) answered() {
 
 // failed takes note of an error. One that lasts is logged once a minute, not at each attempt.
 func (s *shard) failed(err error) {
-	kind := errorKind(err)
-	answers := isReply(err) && kind != "loading" && kind != "noauth" // of which the end is worth a word in the log
+	kind := redisnode.ErrorKind(err)
+	answers := redisnode.IsReply(err) && kind != "loading" && kind != "noauth" // of which the end is worth a word in the log
 	s.mu.Lock()
 	s.answers = answers
 	all := s.connected()
@@ -149,40 +123,4 @@ func (s *shard) where() zap.Field {
 		return zap.Skip()
 	}
 	return zap.String("master", s.addr)
-}
-
-// isReply reports whether an error is what Redis answered, rather than that it did not.
-func isReply(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply) || errors.Is(err, errMoved)
-}
-
-// errorKind names an error in a word fit for a metric.
-func errorKind(err error) string {
-	var network net.Error
-	_, moved := redis.IsMovedError(err)
-	_, ask := redis.IsAskError(err)
-	switch {
-	case redis.IsLoadingError(err):
-		return "loading"
-	case redis.IsReadOnlyError(err):
-		return "readonly"
-	case redis.IsOOMError(err):
-		return "oom"
-	case redis.IsAuthError(err):
-		return "noauth"
-	case redis.IsPermissionError(err):
-		return "noperm"
-	case redis.IsClusterDownError(err), redis.IsMasterDownError(err):
-		return "clusterdown"
-	case moved, ask, errors.Is(err, errMoved), redis.IsTryAgainError(err), redis.HasErrorPrefix(err, "CROSSSLOT"): // the last is said of keys that were not known to be of a Cluster
-		return "moved"
-	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		return "wrongtype"
-	case isReply(err):
-		return "other"
-	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		return "timeout"
-	}
-	return "connection"
 }

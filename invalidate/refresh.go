@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -78,7 +79,7 @@ func (s *shard) refresh(ctx context.Context) error {
 		failed := s.renew(ctx, part)
 		maps.Copy(refused, failed)
 		for _, err := range failed {
-			if len(failed) == len(part) && !isReply(err) { // nothing answers, and what is left would only wait for nothing as well
+			if len(failed) == len(part) && !redisnode.IsReply(err) { // nothing answers, and what is left would only wait for nothing as well
 				s.undone(refreshes, targets)
 				return err
 			}
@@ -122,7 +123,7 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 	failed := map[rules.Target]error{}
 	var doomed []rules.Target // to be deleted
 	leased := s.takeLeases(ctx, targets, func(t rules.Target, err error) {
-		if isReply(err) { // it takes no writes, but may take deletes
+		if redisnode.IsReply(err) { // it takes no writes, but may take deletes
 			doomed = append(doomed, t)
 			s.failed(err)
 		} else {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -87,13 +88,13 @@ func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
 	for _, b := range beginnings {
 		common = commonBeginning(common, b)
 	}
-	w.match = escape(common) + "*"
+	w.match = rules.EscapeGlob(common) + "*"
 	return w
 }
 
 // walk deletes what the patterns match, and gives those of which Redis does not allow a key to be deleted. After an
 // error all are to be tried again, and so they are if in a Cluster the slots did not stay what they were at a time.
-func (s *shard) walk(ctx context.Context, w *walk, at slotSet) (refused map[rules.Target]error, settled bool, err error) {
+func (s *shard) walk(ctx context.Context, w *walk, at redisnode.SlotSet) (refused map[rules.Target]error, settled bool, err error) {
 	settled = true
 	look := func() error {
 		if !s.inCluster.Load() || !settled {
@@ -150,7 +151,7 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 	var sets []tag
 	stale := map[bin][]string{}
 	for _, key := range keys {
-		if strings.HasPrefix(key, positionPrefix) {
+		if strings.HasPrefix(key, PositionPrefix) {
 			continue
 		}
 		if w.tags != nil {
@@ -169,7 +170,7 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 			if pattern, ok := w.keys.match(key); ok {
 				b := bin{wide: pattern}
 				if w.inCluster.Load() {
-					b.slot = slotOf(key)
+					b.slot = redisnode.SlotOf(key)
 				}
 				stale[b] = append(stale[b], key)
 			}
@@ -196,7 +197,7 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 	}
 	w.matched += len(sets)
 	for t, err := range w.forget(ctx, sets) {
-		if !isReply(err) {
+		if !redisnode.IsReply(err) {
 			return err
 		}
 		w.refused[t] = err // a set that must not be touched, or whose slot is moving, holds up no other pattern
@@ -208,7 +209,7 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 // that is another server's by now is deleted there.
 func (w *walk) refusedBy(ctx context.Context, c *command) error {
 	err := c.refusal()
-	if redirected(err) {
+	if redisnode.Redirected(err) {
 		var ops []op
 		for _, key := range c.keys() {
 			ops = append(ops, w.deletionOf(ctx, key, c.targets[0])...)

@@ -97,14 +97,14 @@ func TestPositionsSurvivePatterns(t *testing.T) {
 	t.Parallel()
 	k := makeQueue(t, livetest.NewRedis(t).URL()).run()
 	k.canary(1)
-	k.set("p1", "pgevict:other", positionPrefix+"somebody")
+	k.set("p1", "pgevict:other", PositionPrefix+"somebody")
 	k.Add(templates(t, "p", "p*").Sweep()...)
 	k.idle()
 	if k.exists("p1") || k.exists("pgevict:other") {
 		t.Error("the pattern did nothing")
 	}
 	k.canary(2)
-	if number, _ := k.position(); number != 2 || !k.exists(positionPrefix+"somebody") {
+	if number, _ := k.position(); number != 2 || !k.exists(PositionPrefix+"somebody") {
 		t.Error("a position is gone")
 	}
 	if len(k.seen.gaps) != 0 {
@@ -206,7 +206,7 @@ func FuzzMatcher(f *testing.F) {
 		if got != want || got && !matches(target.Key, key) {
 			t.Errorf("%q: %v (%q), want %v", key, got, target.Key, want)
 		}
-		if got && !matches(escape(m.common)+"*", key) {
+		if got && !matches(rules.EscapeGlob(m.common)+"*", key) {
 			t.Errorf("%q matches, but does not begin with %q", key, m.common)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -27,11 +28,6 @@ const (
 	redirectAfter    = 50 * time.Millisecond
 )
 
-// redirected reports whether an error says that another server has the key, or is about to get it.
-func redirected(err error) bool {
-	return err != nil && errorKind(err) == "moved"
-}
-
 // do has each command executed by the server of its key, and follows those that are redirected. What became of each is
 // in its reply.
 func (q *Queue) do(ctx context.Context, ops []op) {
@@ -47,8 +43,8 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 			if try == mostRedirections {
 				break
 			}
-			if !redirected(err) {
-				if i > 0 && ops[i-1].lease && redirected(ops[i-1].cmd.Err()) { // the key goes behind its lease
+			if !redisnode.Redirected(err) {
+				if i > 0 && ops[i-1].lease && redisnode.Redirected(ops[i-1].cmd.Err()) { // the key goes behind its lease
 					again = append(again, o)
 				}
 				continue
@@ -58,7 +54,7 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 				continue
 			}
 			if addr, ok := redis.IsMovedError(err); ok {
-				q.learn(slotOf(o.key), addr)
+				q.learn(redisnode.SlotOf(o.key), addr)
 			}
 			again = append(again, o)
 		}
@@ -70,7 +66,7 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 		var first []op // a lease that is asked for once more goes before its key all the same
 		for _, ops := range asked {
 			for _, o := range ops {
-				if redirected(o.cmd.Err()) {
+				if redisnode.Redirected(o.cmd.Err()) {
 					first = append(first, o)
 				}
 			}
@@ -141,7 +137,7 @@ func (q *Queue) byShard(ops []op) map[*shard][]op {
 	defer q.mu.Unlock()
 	of := map[*shard][]op{}
 	for _, o := range ops {
-		s := q.serving(slotOf(o.key))
+		s := q.serving(redisnode.SlotOf(o.key))
 		of[s] = append(of[s], o)
 	}
 	return of

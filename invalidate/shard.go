@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -28,8 +29,8 @@ type shard struct {
 	answers bool                  // when it was last spoken to
 	said    map[string]time.Time  // when an error of each kind was logged
 	run     string                // the id of the server's process; empty: none seen
-	slots   slotSet               // in a Cluster those that it serves, as far as is known
-	slotsAt slotSet               // slots, when the first of the patterns that wait came
+	slots   redisnode.SlotSet     // in a Cluster those that it serves, as far as is known
+	slotsAt redisnode.SlotSet     // slots, when the first of the patterns that wait came
 	gone    bool                  // it is no master any more: what comes back from it goes to the others
 
 	position position // of the goroutine that flushes alone

@@ -2,7 +2,6 @@ package invalidate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -61,7 +61,7 @@ func (q *Queue) forget(ctx context.Context, sets []tag) map[rules.Target]error {
 			if r.err != nil {
 				failed[r.target] = r.err
 			}
-			away = away && r.err != nil && !isReply(r.err)
+			away = away && r.err != nil && !redisnode.IsReply(r.err)
 		}
 		if away { // so what is left would only wait for nothing as well
 			for _, t := range sets {
@@ -72,9 +72,6 @@ func (q *Queue) forget(ctx context.Context, sets []tag) map[rules.Target]error {
 	}
 	return failed
 }
-
-// errMoved ends the reading of a set.
-var errMoved = errors.New("another server has the set by now, and it is to be read from its beginning")
 
 // reading is a set that is read in steps.
 type reading struct {
@@ -164,8 +161,8 @@ func (q *Queue) readMembers(ctx context.Context, sets []*reading) {
 		switch {
 		case r.cursor == 0:
 			first.add(r, r.op(r.from, scans[i]))
-		case q.serving(slotOf(r.from)) != r.at:
-			r.err = fmt.Errorf("delete keys of the rule %q: %w", r.target.Rule(), errMoved)
+		case q.serving(redisnode.SlotOf(r.from)) != r.at:
+			r.err = fmt.Errorf("delete keys of the rule %q: %w", r.target.Rule(), redisnode.ErrMoved)
 		default:
 			next.add(r, r.op(r.from, scans[i]))
 		}
@@ -177,7 +174,7 @@ func (q *Queue) readMembers(ctx context.Context, sets []*reading) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, r := range sets {
-		r.at, r.members = q.serving(slotOf(r.from)), nil
+		r.at, r.members = q.serving(redisnode.SlotOf(r.from)), nil
 		if r.err != nil || scans[i].Err() != nil { // a key of another type has no members
 			r.cursor = 0
 			continue

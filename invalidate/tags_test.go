@@ -36,7 +36,7 @@ func TestTag(t *testing.T) {
 	odd := []string{"", "a b", "*", `\`, "a\r\nb", "日本", "\xff\x00", "{x}"}
 	k.tagged("tag:1", append(odd, "view:1", "view:2")...)
 	k.tagged("tag:2", "view:2", "view:3")
-	k.rdb.SAdd(t.Context(), "tag:1", "gone", positionPrefix+k.id)
+	k.rdb.SAdd(t.Context(), "tag:1", "gone", PositionPrefix+k.id)
 	k.set("tag:3", "other")
 	k.Add(of(set, "t", image{"id": "1"})...)
 	k.Add(of(set, "t", image{"id": "3"})...) // which is no set, and so has no members
