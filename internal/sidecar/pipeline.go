@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
+	"pgevict/internal/status"
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
 	"pgevict/rules"
@@ -17,7 +18,7 @@ type pipeline struct {
 	queue   *invalidate.Queue
 	gap     config.Gap
 	renew   func() // has refreshes read on new connections
-	metrics *metrics
+	metrics *status.Metrics
 	log     *zap.Logger
 
 	// Room for one change, since they come by the million.
@@ -31,14 +32,14 @@ func (p *pipeline) Change(c pgnotify.Change) {
 	change, p.rows = toRules(c, p.rows[:0])
 	for t, widened := range p.rules.Match(change) {
 		p.targets = append(p.targets, t)
-		p.metrics.target(t, widened)
+		p.metrics.Target(t, widened)
 	}
-	p.metrics.change(c)
+	p.metrics.Change(c)
 	p.queue.Add(p.targets...)
 }
 
 func (p *pipeline) Gap(why string) {
-	p.metrics.gaps.WithLabelValues(why).Inc()
+	p.metrics.Gap(why)
 	p.renew() // the listener may be on another server than before
 	if p.gap == config.GapIgnore {
 		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", zap.String("gap", why))
@@ -52,7 +53,7 @@ func (p *pipeline) Mark(m pgnotify.Mark) {
 	p.queue.Mark(invalidate.Mark{Position: m.Position, Sent: m.Sent})
 }
 
-// toRules turns what Postgres said into what the rules ask about, with its rows in room, which it gives back.
+// toRules turns what Postgres said into what the rules ask about, with its rows in room, which it returns.
 func toRules(c pgnotify.Change, room []rules.Row) (rules.Change, []rules.Row) {
 	for i := range c.Rows {
 		var row rules.Row

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"pgevict/internal/config"
 	"pgevict/internal/refresh"
+	"pgevict/internal/status"
 	"pgevict/invalidate"
 	"pgevict/rules"
 )
@@ -39,7 +39,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	redis.SetLogger(redisLog{log}) // its own log goes to standard error, unasked
 
-	m := newMetrics()
+	m := status.NewMetrics(Version())
 	r := refresh.New(cfg.PostgresConfig, cfg.RefreshConns, cfg.RefreshTimeout)
 	p := &pipeline{rules: set, gap: cfg.Gap, renew: r.Renew, metrics: m, log: log}
 	options := invalidate.Options{
@@ -48,17 +48,17 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     cfg.DryRun,
 		Gap:        p.Gap,
-		Observer:   queueObserver{m},
+		Observer:   m.Queue(),
 		Log:        log,
 	}
 	if len(set.Refreshes()) > 0 {
 		options.Read = r.Read
 	}
 	p.queue = invalidate.New(redisOptions, options)
-	m.watch(p.queue.Stats, time.Now())
+	m.Watch(p.queue.Stats, time.Now())
 
 	// What was started first stops last: the listener, then the queue, which drains, then what it reads on, then HTTP.
-	stopHTTP, err := serveHTTP(ctx, cfg, status{p.queue.Stats, cfg.Heartbeat}.handler(m), log)
+	stopHTTP, err := serveHTTP(ctx, cfg, status.Handler(p.queue.Stats, cfg.Heartbeat, m), log)
 	if err != nil {
 		return err
 	}
@@ -85,23 +85,15 @@ func (l redisLog) Printf(_ context.Context, format string, args ...any) {
 	l.Debug("go-redis", zap.String("said", fmt.Sprintf(format, args...)))
 }
 
-// serveHTTP answers the probes until it is stopped.
+// serveHTTP answers the probes until it is stopped, unless there is to be no HTTP.
 func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, log *zap.Logger) (stop func(), err error) {
 	if cfg.HTTPAddr == config.HTTPOff {
 		return func() {}, nil
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTPAddr)
-	if err != nil {
+	if stop, err = status.Serve(ctx, cfg.HTTPAddr, handler, log); err != nil {
 		return nil, fmt.Errorf("PGEVICT_HTTP_ADDR: %w", err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ErrorLog: zap.NewStdLog(log)}
-	log.Info("serving probes and metrics", zap.Stringer("address", listener.Addr()))
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("HTTP has ended", zap.Error(err))
-		}
-	}()
-	return func() { _ = server.Close() }, nil
+	return stop, nil
 }
 
 // UsageError is an error of usage, configuration or rules: exit status 2.

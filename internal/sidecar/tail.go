@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
+	"pgevict/internal/status"
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -42,7 +43,7 @@ func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 		cancel() // nobody reads the output any more, or this is the end
 		printed <- err
 	}()
-	listener(cfg, set, newMetrics(), t.log).Run(ctx, t)
+	listener(cfg, set, status.NewMetrics(Version()), t.log).Run(ctx, t)
 	close(t.lines)
 	select {
 	case err := <-printed:

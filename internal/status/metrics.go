@@ -1,4 +1,4 @@
-package sidecar
+package status
 
 import (
 	"runtime"
@@ -12,8 +12,8 @@ import (
 	"pgevict/rules"
 )
 
-// metrics holds the metrics of the contract. It observes the listener and the queue.
-type metrics struct {
+// Metrics holds the metrics of the contract. It observes the listener itself, and by [Metrics.Queue] the queue.
+type Metrics struct {
 	registry *prometheus.Registry
 
 	changes, found, evicted, refreshed, unread, widened, gaps, unreadable, redisErrors *prometheus.CounterVec
@@ -58,8 +58,9 @@ type targetLabels struct {
 	kind rules.Kind
 }
 
-func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+// NewMetrics makes the metrics of a program of that version.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(c)
@@ -88,7 +89,7 @@ func newMetrics() *metrics {
 	m.queueUsage = prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgevict_postgres_queue_usage",
 		Help: "How full the server's notification queue is, from 0 to 1. At 1 the application's commits fail."})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgevict_build_info", Help: "Always 1.",
-		ConstLabels: prometheus.Labels{"version": Version(), "go_version": runtime.Version()}})
+		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()}})
 	build.Set(1)
 	m.registry.MustRegister(m.sweeps, m.apply, m.roundTrip, m.connected, m.queueUsage, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -97,8 +98,8 @@ func newMetrics() *metrics {
 	return m
 }
 
-// watch adds the metrics that are read off a queue when they are asked for.
-func (m *metrics) watch(stats func() invalidate.Stats, started time.Time) {
+// Watch adds the metrics that are read off a queue when they are asked for.
+func (m *Metrics) Watch(stats func() invalidate.Stats, started time.Time) {
 	gauge := func(name, help string, value func(invalidate.Stats) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
 			func() float64 { return value(stats()) }))
@@ -114,10 +115,13 @@ func (m *metrics) watch(stats func() invalidate.Stats, started time.Time) {
 		})
 }
 
-// Connected tells of a session with Postgres that has begun or ended.
-func (m *metrics) Connected(up bool) { m.setConnected("postgres", up) }
+// Gap counts a gap.
+func (m *Metrics) Gap(why string) { m.gaps.WithLabelValues(why).Inc() }
 
-func (m *metrics) setConnected(peer string, up bool) {
+// Connected tells of a session with Postgres that has begun or ended.
+func (m *Metrics) Connected(up bool) { m.setConnected("postgres", up) }
+
+func (m *Metrics) setConnected(peer string, up bool) {
 	value := 0.0
 	if up {
 		value = 1
@@ -126,21 +130,23 @@ func (m *metrics) setConnected(peer string, up bool) {
 }
 
 // Unreadable counts a payload that could not be read.
-func (m *metrics) Unreadable(source pgnotify.Source, reason string) {
+func (m *Metrics) Unreadable(source pgnotify.Source, reason string) {
 	m.unreadable.WithLabelValues(string(source), reason).Inc()
 }
 
 // QueueUsage tells how full the notification queue is.
-func (m *metrics) QueueUsage(usage float64) { m.queueUsage.Set(usage) }
+func (m *Metrics) QueueUsage(usage float64) { m.queueUsage.Set(usage) }
 
-func (m *metrics) change(c pgnotify.Change) {
+// Change counts a change of a table in the rules.
+func (m *Metrics) Change(c pgnotify.Change) {
 	labels := changeLabels{c.Table, c.Op, string(c.Source)}
 	m.changeCounters.get(labels, func() prometheus.Counter {
 		return m.changes.WithLabelValues(labels.table, labels.op, labels.source)
 	}).Inc()
 }
 
-func (m *metrics) target(t rules.Target, widened rules.Reason) {
+// Target counts a target that the rules made of a change.
+func (m *Metrics) Target(t rules.Target, widened rules.Reason) {
 	labels := targetLabels{t.Rule(), t.Kind}
 	m.targetCounters.get(labels, func() prometheus.Counter {
 		return m.found.WithLabelValues(labels.rule, labels.kind.String())
@@ -150,8 +156,11 @@ func (m *metrics) target(t rules.Target, widened rules.Reason) {
 	}
 }
 
-// queueObserver is what the queue tells the metrics.
-type queueObserver struct{ *metrics }
+// Queue is what a queue tells the metrics.
+func (m *Metrics) Queue() invalidate.Observer { return queueObserver{m} }
+
+// queueObserver is apart from the listener's observer since both tell who is connected.
+type queueObserver struct{ *Metrics }
 
 func (o queueObserver) Evicted(rule string, keys int64) {
 	o.evicted.WithLabelValues(rule).Add(float64(keys))

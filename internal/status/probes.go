@@ -1,4 +1,5 @@
-package sidecar
+// Package status is what a running pgevict tells of itself over HTTP: probes and metrics.
+package status
 
 import (
 	"fmt"
@@ -10,14 +11,15 @@ import (
 	"pgevict/invalidate"
 )
 
-// status answers the probes.
-type status struct {
+// probes answers whether all is well.
+type probes struct {
 	stats     func() invalidate.Stats
 	heartbeat time.Duration
 }
 
-// handler serves the probes and the metrics.
-func (s status) handler(m *metrics) http.Handler {
+// Handler serves the probes and the metrics of a queue that gets a canary each heartbeat.
+func Handler(stats func() invalidate.Stats, heartbeat time.Duration, m *Metrics) http.Handler {
+	s := probes{stats, heartbeat}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, "") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.unready()) })
@@ -37,14 +39,14 @@ func answer(w http.ResponseWriter, wrong string) {
 	_, _ = fmt.Fprintln(w, wrong) // the caller is gone if this fails
 }
 
-func (s status) unstarted() string {
+func (s probes) unstarted() string {
 	if s.stats().Canary.IsZero() {
 		return "no canary has gone through Postgres and Redis yet"
 	}
 	return ""
 }
 
-func (s status) unready() string {
+func (s probes) unready() string {
 	if wrong := s.unstarted(); wrong != "" {
 		return wrong
 	}
