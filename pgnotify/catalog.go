@@ -10,23 +10,17 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify/postgres"
 )
 
 // Catalog is what the database says of the tables in the rules and of their partitions. It is read once and never
 // changes.
 type Catalog struct {
-	feeds map[ref]*feed // by schema and name, and by name alone
+	tables map[ref]*tableInfo // by schema and name, and by name alone
 }
 
-// relation is a table of the rules, a part of one, or anything else that has its name.
-type relation struct {
-	ref
-	parents []*relation
-	key     []string
-	columns map[string]textKind
-}
-
-// relationsSQL gives the relations that have a name of the rules, and all that inherit from them, each with a parent.
+// relationsSQL returns the relations that have a name of the rules, and all that inherit from them, each with a parent.
 const relationsSQL = `
 WITH RECURSIVE family AS (
 	SELECT c.oid, NULL::oid AS parent
@@ -40,7 +34,7 @@ SELECT f.oid, f.parent, n.nspname, c.relname
 FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY 1, 2`
 
-// columnsSQL gives the columns of some relations, with the place of each in the primary key (0: none) and the type below
+// columnsSQL returns the columns of some relations, with the place of each in the primary key (0: none) and the type below
 // all domains.
 const columnsSQL = `
 WITH RECURSIVE attribute AS (
@@ -73,21 +67,21 @@ func LoadCatalog(ctx context.Context, conn *pgconn.PgConn, tables []string, colu
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
-	c := &Catalog{feeds: map[ref]*feed{}}
+	c := &Catalog{tables: map[ref]*tableInfo{}}
 	for _, oid := range slices.Sorted(maps.Keys(relations)) { // in order, so that two readings can be compared
 		r := relations[oid]
-		f := r.feed(columns)
-		c.feeds[r.ref] = f
-		alone := ref{name: r.name}
-		c.feeds[alone] = c.feeds[alone].merge(f.anywhere())
+		info := r.info(columns)
+		c.tables[r.ref()] = info
+		alone := ref{name: r.Name}
+		c.tables[alone] = c.tables[alone].merge(info.anywhere())
 	}
 	return c, nil
 }
 
 // agrees reports whether two readings say the same of every table that both know.
 func (c *Catalog) agrees(other *Catalog) bool {
-	for r, f := range c.feeds {
-		if g := other.feeds[r]; g != nil && !reflect.DeepEqual(f, g) {
+	for r, info := range c.tables {
+		if now := other.tables[r]; now != nil && !reflect.DeepEqual(info, now) {
 			return false
 		}
 	}
@@ -95,34 +89,34 @@ func (c *Catalog) agrees(other *Catalog) bool {
 }
 
 // loadRelations reads the relations, by oid in the server's text.
-func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (map[string]*relation, error) {
+func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (map[string]*Relation, error) {
 	names, err := json.Marshal(tables)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := query(ctx, conn, relationsSQL, string(names))
+	rows, err := postgres.Query(ctx, conn, relationsSQL, string(names))
 	if err != nil {
 		return nil, err
 	}
-	relations := map[string]*relation{}
-	get := func(oid string) *relation {
+	relations := map[string]*Relation{}
+	get := func(oid string) *Relation {
 		if relations[oid] == nil {
-			relations[oid] = &relation{columns: map[string]textKind{}}
+			relations[oid] = &Relation{}
 		}
 		return relations[oid]
 	}
 	var named []string
 	for _, row := range rows {
 		oid, parent, r := row[0], row[1], get(row[0])
-		r.ref = ref{row[2], row[3]}
+		r.Schema, r.Name = row[2], row[3]
 		if parent != "" {
 			r.parents = append(r.parents, get(parent))
 		}
-		if slices.Contains(tables, r.name) {
+		if slices.Contains(tables, r.Name) {
 			named = append(named, oid)
 		}
 	}
-	rows, err = query(ctx, conn, columnsSQL, "{"+strings.Join(named, ",")+"}")
+	rows, err = postgres.Query(ctx, conn, columnsSQL, "{"+strings.Join(named, ",")+"}")
 	if err != nil {
 		return nil, err
 	}
@@ -132,63 +126,66 @@ func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (m
 		if !certain {
 			text = ambiguous
 		}
-		r.columns[name] = text
+		r.Columns = append(r.Columns, ColumnInfo{name, text})
 		if inKey {
-			r.key = append(r.key, name)
+			r.Key = append(r.Key, name)
 		}
+	}
+	for _, r := range relations {
+		slices.SortFunc(r.Columns, func(a, b ColumnInfo) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return relations, nil
 }
 
-// feed says what a message from the relation means. A relation that no rule names counts as its parents.
-func (r *relation) feed(columns func(schema, table string) ([]string, bool)) *feed {
-	names, ok := columns(r.schema, r.name)
+// info says what a message from the relation means. A relation that no rule names counts as its parents.
+func (r *Relation) info(columns func(schema, table string) ([]string, bool)) *tableInfo {
+	names, ok := columns(r.Schema, r.Name)
 	if !ok {
-		var f *feed
+		var info *tableInfo
 		for _, p := range r.parents {
-			f = f.merge(p.feed(columns))
+			info = info.merge(p.info(columns))
 		}
-		if f == nil {
-			f = &feed{}
+		if info == nil {
+			info = &tableInfo{}
 		}
-		return f
+		return info
 	}
-	f := &feed{tables: []ref{r.ref}, key: r.key}
+	info := &tableInfo{tables: []ref{r.ref()}, key: r.Key}
 	for _, name := range names {
-		kind, found := r.columns[name]
-		if !found { // it may have been added since
-			kind = ambiguous
+		column := ColumnInfo{name, ambiguous} // it may have been added since
+		if i := slices.IndexFunc(r.Columns, func(c ColumnInfo) bool { return c.Name == name }); i >= 0 {
+			column = r.Columns[i]
 		}
-		f.columns = append(f.columns, column{name, kind})
+		info.columns = append(info.columns, column)
 	}
-	return f
+	return info
 }
 
-// anywhere gives the feed of a message that does not say which schema it is from.
-func (f *feed) anywhere() *feed {
-	tables := slices.Clone(f.tables)
+// anywhere returns what a message means that does not say which schema it is from.
+func (info *tableInfo) anywhere() *tableInfo {
+	tables := slices.Clone(info.tables)
 	for i := range tables {
 		tables[i].schema = ""
 	}
-	return &feed{tables: tables, columns: f.columns, key: f.key}
+	return &tableInfo{tables: tables, columns: info.columns, key: info.key}
 }
 
-// merge gives the feed of a message that may be from either. What they disagree on is not known.
-func (f *feed) merge(g *feed) *feed {
-	if f == nil || len(f.tables) == 0 {
-		return g
+// merge returns what a message means that may be from either. What they disagree on is not known.
+func (info *tableInfo) merge(other *tableInfo) *tableInfo {
+	if info == nil || len(info.tables) == 0 {
+		return other
 	}
-	if len(g.tables) == 0 {
-		return f
+	if len(other.tables) == 0 {
+		return info
 	}
-	m := &feed{tables: slices.Clone(f.tables), columns: slices.Clone(f.columns)}
-	for _, t := range g.tables {
+	m := &tableInfo{tables: slices.Clone(info.tables), columns: slices.Clone(info.columns)}
+	for _, t := range other.tables {
 		if !slices.Contains(m.tables, t) {
 			m.tables = append(m.tables, t)
 		}
 	}
-	for _, c := range g.columns {
-		i := slices.IndexFunc(m.columns, func(have column) bool { return have.name == c.name })
+	for _, c := range other.columns {
+		i := slices.IndexFunc(m.columns, func(have ColumnInfo) bool { return have.Name == c.Name })
 		switch {
 		case i < 0:
 			m.columns = append(m.columns, c)
@@ -196,8 +193,8 @@ func (f *feed) merge(g *feed) *feed {
 			m.columns[i].text = max(ambiguous, m.columns[i].text, c.text)
 		}
 	}
-	if slices.Equal(f.key, g.key) {
-		m.key = f.key
+	if slices.Equal(info.key, other.key) {
+		m.key = info.key
 	}
 	return m
 }

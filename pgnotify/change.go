@@ -94,7 +94,7 @@ type Decoder struct {
 	Catalog *Catalog
 
 	// Of the payload being read: what a message from its table means, and whether the catalog has that table.
-	feed  *feed
+	info  *tableInfo
 	known bool
 	// Room for the changes of one payload, since they come by the million.
 	changes []Change
@@ -121,7 +121,7 @@ func (d *Decoder) Decode(source Source, payload string) (changes []Change, known
 		return nil, true, err
 	}
 	c.Source = source
-	for _, t := range d.feed.tables {
+	for _, t := range d.info.tables {
 		c.Schema, c.Table = t.schema, t.name
 		d.changes = append(d.changes, c)
 	}
@@ -131,7 +131,7 @@ func (d *Decoder) Decode(source Source, payload string) (changes []Change, known
 // image gives an empty image with room for the columns that matter. It is never nil, which would mean that the row did
 // not exist, even where no column matters.
 func (d *Decoder) image() Image {
-	n := len(d.feed.columns)
+	n := len(d.info.columns)
 	if d.columns == nil || cap(d.columns)-len(d.columns) < n {
 		d.columns = make([]Column, 0, max(2*cap(d.columns), n, 8)) // images keep what they have of the old room
 	}
@@ -140,11 +140,11 @@ func (d *Decoder) image() Image {
 	return d.columns[start : start : start+n]
 }
 
-// feed says what a message from a table means.
-type feed struct {
-	tables  []ref    // the tables of the rules that it concerns: itself, or those of which it is a part
-	columns []column // the columns that their rules need
-	key     []string // the primary key; nil: not known
+// tableInfo says what a message from a table means.
+type tableInfo struct {
+	tables  []ref        // the tables of the rules that it concerns: itself, or those of which it is a part
+	columns []ColumnInfo // the columns that their rules need
+	key     []string     // the primary key; nil: not known
 }
 
 // ref names a table; an empty schema is one that is not known.
@@ -155,11 +155,6 @@ func (r ref) String() string {
 		return r.name
 	}
 	return r.schema + "." + r.name
-}
-
-type column struct {
-	name string
-	text textKind
 }
 
 // textKind says how the text of a column in a payload relates to column::text.
@@ -177,31 +172,31 @@ const (
 // find sets what a message from the table means.
 func (d *Decoder) find(schema, table string) {
 	if d.Catalog != nil {
-		if f := d.Catalog.feeds[ref{schema, table}]; f != nil {
-			d.feed, d.known = f, true
+		if info := d.Catalog.tables[ref{schema, table}]; info != nil {
+			d.info, d.known = info, true
 			return
 		}
 	}
-	d.feed, d.known = &feed{}, d.Catalog == nil
+	d.info, d.known = &tableInfo{}, d.Catalog == nil
 	names, ok := d.Columns(schema, table)
 	if ok {
-		d.feed.tables = []ref{{strings.Clone(schema), strings.Clone(table)}} // the one text that outlives the change
+		d.info.tables = []ref{{strings.Clone(schema), strings.Clone(table)}} // the one text that outlives the change
 	}
 	for _, name := range names {
-		d.feed.columns = append(d.feed.columns, column{name: name})
+		d.info.columns = append(d.info.columns, ColumnInfo{Name: name})
 	}
 }
 
 // add puts a column that a payload holds into an image, if its text there is certain. Where it came before, it is this
 // one that counts.
-func (c column) add(image Image, source Source, text string, null bool) Image {
+func (c ColumnInfo) add(image Image, source Source, text string, null bool) Image {
 	switch {
 	case c.text == documents:
-		return image.without(c.name)
+		return image.without(c.Name)
 	case null:
 		text = ""
 	case c.text == ambiguous, c.text == dates && source == TCN:
-		return image.without(c.name)
+		return image.without(c.Name)
 	case c.text == padded:
 		text = strings.TrimRight(text, " ")
 	case c.text == booleans && text == "t":
@@ -209,5 +204,5 @@ func (c column) add(image Image, source Source, text string, null bool) Image {
 	case c.text == booleans && text == "f":
 		text = "false"
 	}
-	return image.set(Column{c.name, text, null})
+	return image.set(Column{c.Name, text, null})
 }

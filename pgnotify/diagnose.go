@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify/postgres"
 )
 
 // Say takes a finding: whether it is "ok", "warn" or "fail", what was looked at, what was found, and what to do.
@@ -34,7 +36,7 @@ ORDER BY xact_start NULLS LAST LIMIT 3`
 
 // Diagnose looks whether the server is one that can be listened to.
 func Diagnose(ctx context.Context, conn *pgconn.PgConn, say Say) error {
-	rows, err := query(ctx, conn, serverSQL)
+	rows, err := postgres.Query(ctx, conn, serverSQL)
 	if err != nil {
 		return fmt.Errorf("look at the server: %w", err)
 	}
@@ -70,7 +72,7 @@ func Diagnose(ctx context.Context, conn *pgconn.PgConn, say Say) error {
 	if err != nil {
 		return fmt.Errorf("look at the notification queue: %w", err)
 	}
-	holders, err := query(ctx, conn, holdersSQL)
+	holders, err := postgres.Query(ctx, conn, holdersSQL)
 	if err != nil {
 		return fmt.Errorf("look who holds up the notification queue: %w", err)
 	}
@@ -111,37 +113,37 @@ func judgeQueue(usage float64, holders [][]string, all bool) (status, found, do 
 }
 
 // RoundTrip sends a message from a second connection to the first, as [Listener] does with its first canary, and gives
-// how long that took. No other listener hears it. The error is [ErrPooler], [ErrStandby] or [ErrDeaf] where it is one of
+// how long that took. No other listener hears it. The error is [postgres.ErrPooler], [postgres.ErrStandby] or [postgres.ErrDeaf] where it is one of
 // those.
 func RoundTrip(ctx context.Context, conn *pgconn.PgConn, connect func(context.Context) (*pgconn.PgConn, error)) (time.Duration, error) {
-	rows, err := query(ctx, conn, `SELECT pg_backend_pid(), pg_is_in_recovery()`)
+	rows, err := postgres.Query(ctx, conn, `SELECT pg_backend_pid(), pg_is_in_recovery()`)
 	switch {
 	case err != nil:
 		return 0, err
 	case rows[0][0] != strconv.FormatUint(uint64(conn.PID()), 10):
-		return 0, ErrPooler
+		return 0, postgres.ErrPooler
 	case rows[0][1] == "t":
-		return 0, ErrStandby
+		return 0, postgres.ErrStandby
 	}
 	channel := "pgevict_doctor_" + strings.ToLower(rand.Text())
-	if _, err := query(ctx, conn, `LISTEN `+identifier(channel)); err != nil {
+	if _, err := postgres.Query(ctx, conn, `LISTEN `+postgres.Identifier(channel)); err != nil {
 		return 0, fmt.Errorf("listen: %w", err)
 	}
-	defer func() { _, _ = query(ctx, conn, `UNLISTEN `+identifier(channel)) }() // the connection ends soon in any case
+	defer func() { _, _ = postgres.Query(ctx, conn, `UNLISTEN `+postgres.Identifier(channel)) }() // the connection ends soon in any case
 	other, err := connect(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = other.Close(ctx) }()
 	sent := time.Now()
-	if _, err := query(ctx, other, `SELECT pg_notify($1, '')`, channel); err != nil {
+	if _, err := postgres.Query(ctx, other, `SELECT pg_notify($1, '')`, channel); err != nil {
 		return 0, fmt.Errorf("notify: %w", err)
 	}
 	patient, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := conn.WaitForNotification(patient); err != nil {
 		if errors.Is(patient.Err(), context.DeadlineExceeded) {
-			return 0, ErrDeaf
+			return 0, postgres.ErrDeaf
 		}
 		return 0, fmt.Errorf("wait for the notification: %w", err)
 	}

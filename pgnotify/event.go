@@ -4,7 +4,7 @@ import "slices"
 
 // event is a JSON payload while it is read: this and any superset of it.
 type event struct {
-	*Decoder
+	decoder *Decoder
 	about
 	op        string
 	changed   []string
@@ -31,7 +31,7 @@ var eventOps = map[string]string{"INSERT": Insert, "UPDATE": Update, "DELETE": D
 // decodeEvent reads a JSON payload. Member names are matched exactly, and of a repeated member the last counts.
 func (d *Decoder) decodeEvent(payload string) (Change, error) {
 	e := &d.event
-	*e = event{Decoder: d, op: Unknown,
+	*e = event{decoder: d, op: Unknown,
 		data: images{shaped: true, of: e.data.of[:0]}, old: images{shaped: true, of: e.old.of[:0]}}
 	t := &d.text
 	*t = jsonText{s: payload}
@@ -149,7 +149,7 @@ func (e *event) read(m *images, t *jsonText, lists bool) (ok bool) {
 		_, ok = t.value()
 		return ok
 	}
-	e.find(e.schema, e.table)
+	e.decoder.find(e.schema, e.table)
 	if lists {
 		return e.columns(m, t)
 	}
@@ -196,7 +196,7 @@ func (e *event) columns(m *images, t *jsonText) bool {
 		}
 		if first {
 			for range values {
-				m.of = append(m.of, e.image())
+				m.of = append(m.of, e.decoder.image())
 			}
 		}
 		e.spread(m, len(values))
@@ -218,13 +218,13 @@ func (e *event) spread(m *images, n int) {
 		return
 	}
 	for len(m.of) < n {
-		m.of = append(m.of, append(e.image(), m.of[0]...))
+		m.of = append(m.of, append(e.decoder.image(), m.of[0]...))
 	}
 }
 
 // row reads the columns that matter of one row, and passes over the others.
 func (e *event) row(t *jsonText) (Image, bool) {
-	image := e.image()
+	image := e.decoder.image()
 	for first := true; ; first = false {
 		name, more, ok := t.member(first)
 		if !more {
@@ -244,18 +244,18 @@ func (e *event) row(t *jsonText) (Image, bool) {
 }
 
 // wanted gives the column of that name, if it matters.
-func (e *event) wanted(name jsonValue) (column, bool) {
+func (e *event) wanted(name jsonValue) (ColumnInfo, bool) {
 	member, _ := name.text()
-	for _, c := range e.feed.columns {
-		if c.name == member {
+	for _, c := range e.decoder.info.columns {
+		if c.Name == member {
 			return c, true
 		}
 	}
-	return column{}, false
+	return ColumnInfo{}, false
 }
 
 // add puts a column into an image. Where the column came before, it is this one that counts, even if it is not a text.
-func (e *event) add(image Image, c column, v jsonValue) Image {
+func (e *event) add(image Image, c ColumnInfo, v jsonValue) Image {
 	if e.pinned {
 		c.text = asIs
 	}
@@ -264,7 +264,7 @@ func (e *event) add(image Image, c column, v jsonValue) Image {
 		text, ok = v.text()
 	}
 	if !ok {
-		return image.without(c.name)
+		return image.without(c.Name)
 	}
 	return c.add(image, Events, text, v.kind == 'n')
 }
@@ -275,7 +275,7 @@ func (e *event) complete() {
 	now := e.data.of
 	if len(e.old.of) == 0 {
 		for range now {
-			e.old.of = append(e.old.of, e.image())
+			e.old.of = append(e.old.of, e.decoder.image())
 		}
 	}
 	if len(e.old.of) != len(now) {
@@ -292,7 +292,7 @@ func (e *event) complete() {
 
 // pair pairs what is with what was. No row means any.
 func (e *event) pair(now, old []Image) []Row {
-	rows := e.rows
+	rows := e.decoder.rows
 	switch {
 	case e.op == Delete:
 		for _, image := range append(now, old...) {
@@ -305,7 +305,7 @@ func (e *event) pair(now, old []Image) []Row {
 		}
 	case len(old) == len(now):
 		for i := range now {
-			if e.moved(old[i], now[i]) { // to the caches one row is gone and another is there
+			if e.decoder.moved(old[i], now[i]) { // to the caches one row is gone and another is there
 				rows = append(rows, Row{Old: old[i]}, Row{New: now[i]})
 				continue
 			}
@@ -314,19 +314,19 @@ func (e *event) pair(now, old []Image) []Row {
 	default:
 		// What is known of the other side of a row is that its primary key is as a rule the same.
 		for _, image := range now {
-			rows = append(rows, Row{Old: e.only(image), New: image})
+			rows = append(rows, Row{Old: e.decoder.only(image), New: image})
 		}
 		for _, image := range old {
-			rows = append(rows, Row{Old: image, New: e.only(image)})
+			rows = append(rows, Row{Old: image, New: e.decoder.only(image)})
 		}
 	}
-	e.rows = rows
+	e.decoder.rows = rows
 	return rows
 }
 
 // moved reports whether an update is known to have changed the row's primary key.
 func (d *Decoder) moved(old, now Image) bool {
-	for _, name := range d.feed.key {
+	for _, name := range d.info.key {
 		was, _, knownOld := old.Column(name)
 		is, _, knownNow := now.Column(name)
 		if knownOld && knownNow && was != is {
@@ -339,7 +339,7 @@ func (d *Decoder) moved(old, now Image) bool {
 // only gives the image of which nothing but the primary key is known. A NULL is none of its values, so it says nothing.
 func (d *Decoder) only(i Image) Image {
 	image := d.image()
-	for _, name := range d.feed.key {
+	for _, name := range d.info.key {
 		if text, null, known := i.Column(name); known && !null {
 			image = append(image, Column{Name: name, Text: text})
 		}

@@ -18,6 +18,7 @@ import (
 
 	"pgevict/internal/livetest"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 )
 
 // through is a listener that reaches its database through a proxy.
@@ -87,7 +88,7 @@ func TestHalfOpenLink(t *testing.T) {
 	l, conn, proxy := through(t)
 	proxy.Stall()
 	stalled := time.Now()
-	l.fails(5*heartbeat, pgnotify.ErrSilent)
+	l.fails(5*heartbeat, postgres.ErrSilent)
 	if took := time.Since(stalled); took > 3*heartbeat {
 		t.Errorf("found after %v", took)
 	}
@@ -109,7 +110,7 @@ func TestDeafLink(t *testing.T) {
 		return pgconn.ParseConfig(there)
 	}
 	l := listen(t, listener)
-	l.fails(10*time.Second, pgnotify.ErrDeaf)
+	l.fails(10*time.Second, postgres.ErrDeaf)
 	l.stop()
 	if len(l.order) > 0 || slices.Contains(l.connected, true) {
 		t.Errorf("a session that hears nothing has begun: %q, %v", l.order, l.connected)
@@ -127,7 +128,7 @@ func TestPooler(t *testing.T) {
 			}
 			pooler := livetest.NewPgBouncer(t, livetest.SharedPostgres(t), mode)
 			l := listen(t, newListener(t, pooler.URL(u.Path[1:]), columns{"t": {"id"}}))
-			l.fails(10*time.Second, pgnotify.ErrPooler)
+			l.fails(10*time.Second, postgres.ErrPooler)
 			l.stop()
 			if len(l.order) > 0 {
 				t.Errorf("heard %q", l.order)
@@ -149,7 +150,7 @@ func TestStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := listen(t, newListener(t, pg.URL("postgres"), columns{"t": {"id"}}))
-	l.fails(10*time.Second, pgnotify.ErrStandby)
+	l.fails(10*time.Second, postgres.ErrStandby)
 }
 
 func TestServerRestart(t *testing.T) {

@@ -13,14 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
-)
 
-// The errors for which a session ends though the server answers.
-var (
-	ErrPooler  = errors.New("a connection pooler stands before Postgres, and notifications get lost in it: connect to Postgres itself")
-	ErrDeaf    = errors.New("a notification that was sent does not come back: the link is dead, or a pooler gives it to another connection")
-	ErrStandby = errors.New("the server is in recovery, and a standby cannot LISTEN: connect to the primary")
-	ErrSilent  = errors.New("the server does not answer: the link is dead, or the server hangs")
+	"pgevict/pgnotify/postgres"
 )
 
 // catalogPause is the least time between two readings of the catalog in one session.
@@ -46,9 +40,8 @@ type session struct {
 	quiet    bool // nothing has come since the last heartbeat
 
 	enough   func() bool // ends a wait for notifications; nil while none is waited for
-	alarm    *time.Timer // ends a query; nil while none runs
-	patience time.Duration
-	came     int // notifications so far
+	received func()      // prolongs the idle timeout of a query; nil while none runs
+	came     int         // notifications so far
 
 	unsaid   int       // unreadable messages that were not logged
 	saidLast time.Time // when one was
@@ -100,7 +93,7 @@ func (s *session) connect(ctx context.Context, listens bool) (*pgconn.PgConn, er
 			return pgproto3.NewFrontend(&tap{Reader: r, notify: s.notification}, w)
 		}
 	}
-	return Connect(ctx, config, s.slow())
+	return postgres.Connect(ctx, config, s.slow())
 }
 
 // slow is the patience with what takes more than a moment.
@@ -108,7 +101,7 @@ func (s *session) slow() time.Duration { return max(2*s.Heartbeat, 2*time.Second
 
 // start listens, and makes sure that what is sent is heard.
 func (s *session) start(ctx context.Context) error {
-	if err := s.patiently(ctx, s.slow(), s.listenToAll); err != nil {
+	if err := s.withIdleTimeout(ctx, s.slow(), s.listenToAll); err != nil {
 		return err
 	}
 	// A canary from the listening connection itself proves nothing behind a pooler, so the first is another's.
@@ -126,43 +119,36 @@ func (s *session) start(ctx context.Context) error {
 			return err
 		}
 		if s.quiet {
-			return ErrDeaf
+			return postgres.ErrDeaf
 		}
 	}
 	return nil
 }
 
-// patiently runs queries on the listening connection. Their answers may be behind any number of notifications, so they
-// may take long, but not without anything coming.
-func (s *session) patiently(ctx context.Context, patience time.Duration, query func(context.Context) error) error {
-	ctxQuery, cancel := context.WithCancel(ctx)
-	defer cancel()
-	s.patience, s.alarm = patience, time.AfterFunc(patience, cancel)
-	defer func() {
-		s.alarm.Stop()
-		s.alarm = nil
-	}()
-	err := query(ctxQuery)
-	if err != nil && ctxQuery.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w (%w)", ErrSilent, err)
-	}
-	return err
+// withIdleTimeout runs queries on the listening connection. Their answers may be behind any number of notifications, so
+// they may take long, but not without anything coming.
+func (s *session) withIdleTimeout(ctx context.Context, timeout time.Duration, query func(context.Context) error) error {
+	ctx, received, stop := postgres.WithIdleTimeout(ctx, timeout)
+	defer stop()
+	s.received = received
+	defer func() { s.received = nil }()
+	return postgres.Silence(ctx, query(ctx))
 }
 
 // listenToAll looks at the server, listens to all channels and reads the catalog.
 func (s *session) listenToAll(ctx context.Context) error {
 	// The session's own commits need no flush, and no server setting may end it for being idle.
-	rows, err := query(ctx, s.conn, `
+	rows, err := postgres.Query(ctx, s.conn, `
 		SELECT pg_backend_pid(), pg_is_in_recovery(),
-		       (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'idle_session_timeout'),
+		       `+postgres.StayOpen+`,
 		       set_config('synchronous_commit', 'off', false)`)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at the server: %w", err)
 	case rows[0][1] == "t":
-		return ErrStandby
+		return postgres.ErrStandby
 	case rows[0][0] != strconv.FormatUint(uint64(s.conn.PID()), 10):
-		return ErrPooler
+		return postgres.ErrPooler
 	}
 	for channel := range s.Channels {
 		if err := s.listen(ctx, channel); err != nil {
@@ -176,7 +162,7 @@ func (s *session) listenToAll(ctx context.Context) error {
 }
 
 func (s *session) listen(ctx context.Context, channel string) error {
-	if _, err := query(ctx, s.conn, "LISTEN "+identifier(channel)); err != nil {
+	if _, err := postgres.Query(ctx, s.conn, "LISTEN "+postgres.Identifier(channel)); err != nil {
 		return fmt.Errorf("listen %q: %w", channel, err)
 	}
 	return nil
@@ -188,7 +174,7 @@ func (s *session) sendFromElsewhere(ctx context.Context, canary string) error {
 		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if _, err := query(ctx, conn, "SELECT pg_notify($1, $2)", s.canary, canary); err != nil {
+	if _, err := postgres.Query(ctx, conn, "SELECT pg_notify($1, $2)", s.canary, canary); err != nil {
 		return fmt.Errorf("send a canary: %w", err)
 	}
 	return nil
@@ -198,7 +184,7 @@ func (s *session) sendFromElsewhere(ctx context.Context, canary string) error {
 func (s *session) beat(ctx context.Context) error {
 	if len(s.sent) > 0 {
 		if s.quiet {
-			return ErrDeaf
+			return postgres.ErrDeaf
 		}
 		s.quiet = true
 		return nil
@@ -207,8 +193,8 @@ func (s *session) beat(ctx context.Context) error {
 	now := time.Now()
 	id := strconv.FormatInt(now.UnixNano(), 36)
 	s.sent[id] = now
-	return s.patiently(ctx, s.Heartbeat, func(ctx context.Context) error {
-		rows, err := query(ctx, s.conn, `
+	return s.withIdleTimeout(ctx, s.Heartbeat, func(ctx context.Context) error {
+		rows, err := postgres.Query(ctx, s.conn, `
 			SELECT pg_notification_queue_usage(),
 			       pg_notify($1, $2 || ' ' || pg_snapshot_xmin(pg_current_snapshot())::text)`, s.canary, id)
 		if err != nil {
@@ -235,7 +221,7 @@ func (s *session) hear(ctx context.Context, until time.Time, enough func() bool)
 			return ctx.Err()
 		}
 		if s.waiting.any() && time.Since(s.read) >= catalogPause {
-			if err := s.patiently(ctx, s.slow(), s.readCatalog); err != nil {
+			if err := s.withIdleTimeout(ctx, s.slow(), s.readCatalog); err != nil {
 				return err
 			}
 		}
@@ -273,8 +259,8 @@ func (s *session) wake(at time.Time) error { return s.conn.Conn().SetReadDeadlin
 func (s *session) notification(channel, payload string) {
 	s.quiet = false
 	s.came++
-	if s.alarm != nil && s.came%64 == 0 {
-		s.alarm.Reset(s.patience)
+	if s.received != nil && s.came%64 == 0 {
+		s.received()
 	}
 	if channel == s.canary {
 		s.canaryBack(payload)

@@ -43,8 +43,8 @@ func (d *Decoder) decodeTCN(payload string) (Change, error) {
 		if value, rest, ok = quoted(after, '\''); !ok {
 			return c, unreadable("syntax", "tcn: a value in single quotes expected at byte %d", len(payload)-len(after))
 		}
-		for _, want := range d.feed.columns {
-			if want.name == name {
+		for _, want := range d.info.columns {
+			if want.Name == name {
 				image = want.add(image, TCN, value, false)
 			}
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify/postgres"
 )
 
 // Watch is a table whose changes the triggers send.
@@ -32,7 +34,7 @@ type Triggers struct {
 }
 
 //go:embed triggers.sql
-var triggersSQL string
+var wantedSQL string
 
 //go:embed trigger_bodies.sql
 var triggerBodiesSQL string
@@ -58,17 +60,8 @@ func (t Triggers) wishes() string {
 
 // wanted is the query that compares what should be with what is.
 func (t Triggers) wanted() string {
-	return strings.NewReplacer("%wishes%", literal(t.wishes()), "%bodies%", strings.TrimSpace(triggerBodiesSQL),
-		"%channel%", literal(t.Channel), "%max_rows%", literal(strconv.Itoa(t.MaxRows))).Replace(strings.TrimSpace(triggersSQL))
-}
-
-// literal quotes a text for SQL, whatever standard_conforming_strings is.
-func literal(text string) string {
-	text = strings.ReplaceAll(text, `'`, `''`)
-	if strings.Contains(text, `\`) {
-		return ` E'` + strings.ReplaceAll(text, `\`, `\\`) + `'`
-	}
-	return `'` + text + `'`
+	return strings.NewReplacer("%wishes%", postgres.Literal(t.wishes()), "%bodies%", strings.TrimSpace(triggerBodiesSQL),
+		"%channel%", postgres.Literal(t.Channel), "%max_rows%", postgres.Literal(strconv.Itoa(t.MaxRows))).Replace(strings.TrimSpace(wantedSQL))
 }
 
 const scriptHead = `-- The triggers that tell pgevict of changes, made from its rules by "pgevict triggers print".
@@ -116,7 +109,7 @@ func (t Triggers) Install(ctx context.Context, conn *pgconn.PgConn, lockTimeout 
 		if err := conn.Exec(ctx, t.Script()).Close(); err != nil {
 			return err
 		}
-		rows, err := query(ctx, conn, `SELECT current_setting('pgevict.did')`)
+		rows, err := postgres.Query(ctx, conn, `SELECT current_setting('pgevict.did')`)
 		if err != nil {
 			return err
 		}

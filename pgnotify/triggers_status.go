@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify/postgres"
 )
 
 // The states of a table's triggers, the worst last.
@@ -54,7 +56,7 @@ func (t Triggers) Status(ctx context.Context, conn *pgconn.PgConn) ([]TriggerSta
 }
 
 func (t Triggers) status(ctx context.Context, conn *pgconn.PgConn) ([]TriggerState, error) {
-	objects, err := query(ctx, conn, t.wanted()+" ORDER BY nspname, relname, step, object")
+	objects, err := postgres.Query(ctx, conn, t.wanted()+" ORDER BY nspname, relname, step, object")
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func (t Triggers) status(ctx context.Context, conn *pgconn.PgConn) ([]TriggerSta
 			find(schema, table).note(state, object+" is "+state)
 		}
 	}
-	facts, err := query(ctx, conn, tableFactsSQL, t.wishes())
+	facts, err := postgres.Query(ctx, conn, tableFactsSQL, t.wishes())
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +164,7 @@ ORDER BY 3, 1`
 // then.
 func UninstallTriggers(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
 	err = inTransaction(ctx, conn, lockTimeout, func() error {
-		objects, err := query(ctx, conn, oursSQL)
+		objects, err := postgres.Query(ctx, conn, oursSQL)
 		if err != nil {
 			return err
 		}

@@ -14,13 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgevict/invalidate"
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 )
 
-var (
-	errSilent  = errors.New("the server does not answer: the link is dead, or the server hangs")
-	errStandby = errors.New("the server is in recovery, and may be behind: connect to the primary")
-)
+var errStandby = errors.New("the server is in recovery, and may be behind: connect to the primary")
 
 // Postgres' codes of what took too long.
 const queryCanceled, lockNotAvailable = "57014", "55P03"
@@ -46,7 +43,7 @@ func connect(ctx context.Context, configure func() (*pgconn.Config, error), time
 	if config.RuntimeParams["application_name"] == "pgevict" { // unless it was given
 		config.RuntimeParams["application_name"] = "pgevict refresh"
 	}
-	conn, err := pgnotify.Connect(ctx, config, max(timeout, 2*time.Second))
+	conn, err := postgres.Connect(ctx, config, max(timeout, 2*time.Second))
 	if err != nil {
 		return nil, err
 	}
@@ -61,17 +58,17 @@ func connect(ctx context.Context, configure func() (*pgconn.Config, error), time
 // setUp comes after the driver has looked whether the server takes writes. READ COMMITTED takes a query's snapshot when the
 // query has its locks: one that is older would see a table empty that ALTER TABLE has just rewritten.
 func (c *readConn) setUp(ctx context.Context) error {
-	ctx, _, done := c.withIdleTimeout(ctx)
-	defer done()
+	ctx, _, stop := postgres.WithIdleTimeout(ctx, c.timeout+readSlack)
+	defer stop()
 	const sql = `
 		SELECT pg_is_in_recovery(), set_config('statement_timeout', $1, false), set_config('default_transaction_read_only', 'on', false),
 		       set_config('default_transaction_isolation', 'read committed', false),
-		       (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name = 'idle_session_timeout')`
+		       ` + postgres.StayOpen
 	ms := strconv.FormatInt(c.timeout.Milliseconds(), 10)
 	result := c.ExecParams(ctx, sql, [][]byte{[]byte(ms)}, nil, nil, nil).Read()
 	switch {
 	case result.Err != nil:
-		return fmt.Errorf("set up a connection to read on: %w", withCause(ctx, result.Err))
+		return fmt.Errorf("set up a connection to read on: %w", postgres.Silence(ctx, result.Err))
 	case string(result.Rows[0][0]) == "t":
 		return errStandby
 	}
@@ -107,24 +104,6 @@ func (c *readConn) abort() {
 	_ = c.CancelRequest(ctx) // else it ends later
 }
 
-// withIdleTimeout returns a context that ends when nothing has come for too long; reset says that something did.
-func (c *readConn) withIdleTimeout(ctx context.Context) (idle context.Context, reset, done func()) {
-	idle, cancel := context.WithCancelCause(ctx)
-	idleTimer := time.AfterFunc(c.timeout+readSlack, func() { cancel(errSilent) })
-	return idle, func() { idleTimer.Reset(c.timeout + readSlack) }, func() {
-		idleTimer.Stop()
-		cancel(nil)
-	}
-}
-
-// withCause tells an error that is the end of the idle timeout from others.
-func withCause(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), errSilent) {
-		return fmt.Errorf("%w (%w)", errSilent, err)
-	}
-	return err
-}
-
 // Statement makes a query a statement of which the one row is the value and the version. Both are of one snapshot, and
 // the version counts the transactions that were over when it was taken: who sees more has counted more. A scalar subselect
 // takes one column and at most one row, and is NULL if there is none.
@@ -145,9 +124,9 @@ const (
 // what has neither a value nor an error, because of the error, or since it is to be asked again. Requests of one query
 // stand together.
 func (c *readConn) ask(ctx context.Context, requests []request, prepared map[string]bool) (left []request, err error) {
-	ctx, reset, done := c.withIdleTimeout(ctx)
-	defer done()
-	if requests, err = c.prepare(ctx, reset, requests, prepared); err != nil || len(requests) == 0 {
+	ctx, received, stop := postgres.WithIdleTimeout(ctx, c.timeout+readSlack)
+	defer stop()
+	if requests, err = c.prepare(ctx, received, requests, prepared); err != nil || len(requests) == 0 {
 		return requests, err
 	}
 	began := time.Now()
@@ -163,7 +142,7 @@ func (c *readConn) ask(ctx context.Context, requests []request, prepared map[str
 		}
 	}
 	if err := p.Flush(); err != nil {
-		return requests, fmt.Errorf("send queries: %w", withCause(ctx, err))
+		return requests, fmt.Errorf("send queries: %w", postgres.Silence(ctx, err))
 	}
 	outdated := map[string]bool{} // statements, perhaps
 	failed, anyFailed := false, false
@@ -174,7 +153,7 @@ func (c *readConn) ask(ctx context.Context, requests []request, prepared map[str
 			failed, anyFailed = true, true
 			switch {
 			case c.IsClosed():
-				return append(left, requests[i:]...), fmt.Errorf("read answers: %w", withCause(ctx, err))
+				return append(left, requests[i:]...), fmt.Errorf("read answers: %w", postgres.Silence(ctx, err))
 			case TookLong(err) && i < len(requests)-1:
 				c.abort()
 				return append(left, failQuery(requests[i:], q.query, err)...), nil
@@ -189,13 +168,13 @@ func (c *readConn) ask(ctx context.Context, requests []request, prepared map[str
 			failed = false
 			if _, err := p.GetResults(); err != nil {
 				c.abort()
-				return append(left, requests[i+1:]...), fmt.Errorf("end a transaction: %w", withCause(ctx, err))
+				return append(left, requests[i+1:]...), fmt.Errorf("end a transaction: %w", postgres.Silence(ctx, err))
 			}
 		}
-		reset()
+		received()
 	}
 	if err := p.Close(); err != nil && c.IsClosed() {
-		return left, fmt.Errorf("read answers: %w", withCause(ctx, err))
+		return left, fmt.Errorf("read answers: %w", postgres.Silence(ctx, err))
 	}
 	c.perTransaction = 1
 	if each := time.Since(began) / time.Duration(len(requests)); !anyFailed {
@@ -217,20 +196,20 @@ func failQuery(requests []request, query string, err error) (others []request) {
 }
 
 // prepare prepares the queries that are new here, and returns the requests of which the query is good. With an error none is.
-func (c *readConn) prepare(ctx context.Context, reset func(), requests []request, prepared map[string]bool) ([]request, error) {
+func (c *readConn) prepare(ctx context.Context, received func(), requests []request, prepared map[string]bool) ([]request, error) {
 	refused := map[string]error{}
 	for _, q := range requests {
 		if c.statements[q.query] != nil || refused[q.query] != nil {
 			continue
 		}
 		statement, err := c.Prepare(ctx, statementName(q.query), Statement(q.query), nil)
-		reset()
+		received()
 		var pgErr *pgconn.PgError
 		switch {
 		case err == nil:
 			c.statements[q.query] = statement
 		case !errors.As(err, &pgErr) || c.IsClosed():
-			return requests, fmt.Errorf("prepare a query: %w", withCause(ctx, err))
+			return requests, fmt.Errorf("prepare a query: %w", postgres.Silence(ctx, err))
 		default:
 			refused[q.query] = err
 		}
@@ -247,7 +226,7 @@ func (c *readConn) forget(ctx context.Context, queries map[string]bool) error {
 	for query := range queries {
 		delete(c.statements, query)
 		if err := c.Deallocate(ctx, statementName(query)); err != nil {
-			return fmt.Errorf("forget a query: %w", withCause(ctx, err))
+			return fmt.Errorf("forget a query: %w", postgres.Silence(ctx, err))
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgevict/invalidate"
+	"pgevict/pgnotify/postgres"
 	"pgevict/rules"
 )
 
@@ -143,7 +144,7 @@ func (r *Reader) readOn(ctx context.Context, c *readConn, left []request) *readC
 			}
 		}
 		left, err = c.ask(ctx, left, prepared)
-		if err != nil && (!kept || ctx.Err() != nil || errors.Is(err, errSilent)) {
+		if err != nil && (!kept || ctx.Err() != nil || errors.Is(err, postgres.ErrSilent)) {
 			fail(left, err)
 			left = nil
 		}

@@ -15,6 +15,7 @@ import (
 	"pgevict/internal/config"
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 	"pgevict/rules"
 )
 
@@ -102,7 +103,7 @@ func (d *doctor) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pgnotify.Connect(ctx, cfg, doctorPatience)
+	return postgres.Connect(ctx, cfg, doctorPatience)
 }
 
 func (d *doctor) postgres(ctx context.Context) {
@@ -119,7 +120,7 @@ func (d *doctor) postgres(ctx context.Context) {
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	took, err := pgnotify.RoundTrip(ctx, conn, d.connect)
-	if errors.Is(err, pgnotify.ErrPooler) || errors.Is(err, pgnotify.ErrDeaf) { // nothing else of it can be trusted either
+	if errors.Is(err, postgres.ErrPooler) || errors.Is(err, postgres.ErrDeaf) { // nothing else of it can be trusted either
 		d.say("ok", "postgres reachable", "something answers", "")
 		d.say("fail", "postgres round trip", err.Error(), "set DATABASE_URL to the address of Postgres itself, not of PgBouncer, pgcat, RDS Proxy or the like")
 		return
@@ -129,7 +130,7 @@ func (d *doctor) postgres(ctx context.Context) {
 		d.say("fail", "postgres server", err.Error(), "see Postgres' log")
 		return
 	}
-	if errors.Is(err, pgnotify.ErrStandby) {
+	if errors.Is(err, postgres.ErrStandby) {
 		d.say("fail", "postgres round trip", err.Error(), "name the primary in DATABASE_URL")
 	} else if err != nil {
 		d.say("fail", "postgres round trip", err.Error(), "see Postgres' log")

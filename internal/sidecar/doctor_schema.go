@@ -98,7 +98,7 @@ func (d *doctor) columns(r pgnotify.Relation) {
 	columns, _ := d.set.Columns(r.Schema, r.Name)
 	good := true
 	for _, column := range columns {
-		if !slices.ContainsFunc(r.Columns, func(t pgnotify.Text) bool { return t.Name == column }) {
+		if !slices.ContainsFunc(r.Columns, func(t pgnotify.ColumnInfo) bool { return t.Name == column }) {
 			good = false
 			var candidates [][2]string
 			for _, t := range r.Columns {
@@ -124,7 +124,7 @@ func (d *doctor) counts(r pgnotify.Relation, op string) bool {
 func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.Relation) error {
 	var with []string // the tables that have some, and their parts
 	for _, r := range all {
-		if slices.ContainsFunc(r.Feeds, func(f pgnotify.Feed) bool { return f.Kind == pgnotify.FeedOwn }) {
+		if slices.ContainsFunc(r.Triggers, func(f pgnotify.Trigger) bool { return f.Kind == pgnotify.OwnTrigger }) {
 			with = append(with, nameOf(r))
 		}
 	}
@@ -132,7 +132,7 @@ func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.R
 		return nil
 	}
 	for _, r := range all {
-		if slices.ContainsFunc(r.Whole, func(whole string) bool { return slices.Contains(with, whole) }) {
+		if slices.ContainsFunc(r.Whole(), func(whole string) bool { return slices.Contains(with, whole) }) {
 			with = append(with, nameOf(r))
 		}
 	}

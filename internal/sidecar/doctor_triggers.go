@@ -43,15 +43,15 @@ func (d *doctor) triggers(ctx context.Context, conn *pgconn.PgConn, r pgnotify.R
 // sources gives the tables of which the triggers tell of a table's changes: itself, or, if a partitioned table has none,
 // its partitions, on which somebody may have put them one by one.
 func sources(r pgnotify.Relation, all []pgnotify.Relation) []pgnotify.Relation {
-	if r.Kind != "partitioned table" || len(r.Feeds) > 0 {
+	if r.Kind != "partitioned table" || len(r.Triggers) > 0 {
 		return []pgnotify.Relation{r}
 	}
 	var leaves []pgnotify.Relation
 	fed := false
 	for _, part := range all {
-		if part.Part && part.Kind == "table" && slices.Contains(part.Whole, nameOf(r)) {
+		if part.Part() && part.Kind == "table" && slices.Contains(part.Whole(), nameOf(r)) {
 			leaves = append(leaves, part)
-			fed = fed || len(part.Feeds) > 0
+			fed = fed || len(part.Triggers) > 0
 		}
 	}
 	if !fed {
@@ -70,39 +70,39 @@ func few(names []string) string {
 }
 
 // channels are those of a format.
-func (d *doctor) channels(kind pgnotify.FeedKind) (variable string, channels []string) {
-	if kind == pgnotify.FeedTCN {
+func (d *doctor) channels(kind pgnotify.TriggerKind) (variable string, channels []string) {
+	if kind == pgnotify.TCNTrigger {
 		return "PGEVICT_TCN_CHANNELS", d.config.TCNChannels
 	}
 	return "PGEVICT_EVENTS_CHANNELS", d.config.EventsChannels
 }
 
 // arrives reports whether a trigger's messages are listened to, as far as its source tells.
-func (d *doctor) arrives(f pgnotify.Feed) bool {
+func (d *doctor) arrives(f pgnotify.Trigger) bool {
 	_, channels := d.channels(f.Kind)
 	return len(f.Channels) == 0 || slices.ContainsFunc(f.Channels, func(c string) bool { return slices.Contains(channels, c) })
 }
 
 // heard gives the triggers of which the messages arrive.
-func (d *doctor) heard(r pgnotify.Relation) []pgnotify.Feed {
-	return slices.DeleteFunc(slices.Clone(r.Feeds), func(f pgnotify.Feed) bool { return !f.Enabled || !d.arrives(f) })
+func (d *doctor) heard(r pgnotify.Relation) []pgnotify.Trigger {
+	return slices.DeleteFunc(slices.Clone(r.Triggers), func(f pgnotify.Trigger) bool { return !f.Enabled || !d.arrives(f) })
 }
 
 // unheard says why the messages of a trigger do not arrive, or not all of them.
 func (d *doctor) unheard(r pgnotify.Relation) {
 	name := nameOf(r)
-	for _, f := range r.Feeds {
+	for _, f := range r.Triggers {
 		variable, channels := d.channels(f.Kind)
-		other, _ := d.channels(pgnotify.FeedTCN)
-		if f.Kind == pgnotify.FeedTCN {
-			other, _ = d.channels(pgnotify.FeedOther)
+		other, _ := d.channels(pgnotify.TCNTrigger)
+		if f.Kind == pgnotify.TCNTrigger {
+			other, _ = d.channels(pgnotify.OtherTrigger)
 		}
-		sends := fmt.Sprintf("%s: trigger %s sends on %s", name, f.Trigger, strings.Join(f.Channels, ", "))
+		sends := fmt.Sprintf("%s: trigger %s sends on %s", name, f.Name, strings.Join(f.Channels, ", "))
 		switch {
-		case !f.Enabled && f.Kind == pgnotify.FeedOwn: // some are meant to be
+		case !f.Enabled && f.Kind == pgnotify.OwnTrigger: // some are meant to be
 		case !f.Enabled:
-			d.say("fail", "triggers", fmt.Sprintf("%s: trigger %s is disabled", name, f.Trigger),
-				fmt.Sprintf("ALTER TABLE %s ENABLE TRIGGER %s, or drop it", quoted(r), quote(f.Trigger)))
+			d.say("fail", "triggers", fmt.Sprintf("%s: trigger %s is disabled", name, f.Name),
+				fmt.Sprintf("ALTER TABLE %s ENABLE TRIGGER %s, or drop it", quoted(r), quote(f.Name)))
 			continue
 		case !d.arrives(f) && d.crossed(f):
 			d.say("fail", "triggers", fmt.Sprintf("%s, which is in %s, but these are no messages of that format", sends, other),
@@ -111,28 +111,28 @@ func (d *doctor) unheard(r pgnotify.Relation) {
 			d.say("fail", "triggers", sends+", and nobody listens to that", fmt.Sprintf("add it to %s (now %s)", variable, strings.Join(channels, ",")))
 		}
 		if f.Enabled && f.Partial {
-			d.say("warn", "triggers", fmt.Sprintf("%s: trigger %s has a condition (WHEN or UPDATE OF), so it passes over some changes", name, f.Trigger), "make sure that no key depends on those")
+			d.say("warn", "triggers", fmt.Sprintf("%s: trigger %s has a condition (WHEN or UPDATE OF), so it passes over some changes", name, f.Name), "make sure that no key depends on those")
 		}
 	}
 }
 
 // crossed reports whether a trigger sends on a channel of the other format.
-func (d *doctor) crossed(f pgnotify.Feed) bool {
+func (d *doctor) crossed(f pgnotify.Trigger) bool {
 	channels := d.config.TCNChannels
-	if f.Kind == pgnotify.FeedTCN {
+	if f.Kind == pgnotify.TCNTrigger {
 		channels = d.config.EventsChannels
 	}
 	return slices.ContainsFunc(f.Channels, func(c string) bool { return slices.Contains(channels, c) })
 }
 
 // told says which operations that the rules of a table count are told of, and by whom.
-func (d *doctor) told(r pgnotify.Relation, heard []pgnotify.Feed) (status, found, do string) {
+func (d *doctor) told(r pgnotify.Relation, heard []pgnotify.Trigger) (status, found, do string) {
 	by := map[string][]string{} // the operations
 	var vague []string          // functions of which the source does not tell the channel
 	sure := map[string]bool{}
 	for _, f := range heard {
 		who := string(f.Kind)
-		if f.Kind == pgnotify.FeedOther {
+		if f.Kind == pgnotify.OtherTrigger {
 			who = f.Function
 		}
 		on := " on " + strings.Join(f.Channels, ", ")
@@ -179,8 +179,8 @@ func (d *doctor) parts(r pgnotify.Relation, all []pgnotify.Relation) {
 	var bare []string
 	for _, part := range all {
 		_, named := d.set.Columns(part.Schema, part.Name)
-		if part.Part && !named && slices.Contains(part.Whole, nameOf(r)) &&
-			!slices.ContainsFunc(d.heard(part), func(f pgnotify.Feed) bool { return slices.Contains(f.Ops, rules.Update) }) {
+		if part.Part() && !named && slices.Contains(part.Whole(), nameOf(r)) &&
+			!slices.ContainsFunc(d.heard(part), func(f pgnotify.Trigger) bool { return slices.Contains(f.Ops, rules.Update) }) {
 			bare = append(bare, nameOf(part))
 		}
 	}
@@ -193,16 +193,16 @@ func (d *doctor) parts(r pgnotify.Relation, all []pgnotify.Relation) {
 // does is said once.
 func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.Relation, said map[string]bool) {
 	name := nameOf(on)
-	for _, f := range on.Feeds {
+	for _, f := range on.Triggers {
 		same := fmt.Sprint(f.Function, slices.Contains(f.Ops, rules.Update))
-		if !f.Enabled || f.Kind == pgnotify.FeedOwn || said[same] {
+		if !f.Enabled || f.Kind == pgnotify.OwnTrigger || said[same] {
 			continue
 		}
 		said[same] = true
-		if f.Kind == pgnotify.FeedTCN && len(r.Key) == 0 {
-			d.say("fail", "writes", fmt.Sprintf("%s has no primary key, so trigger %s (tcn) fails every write", name, f.Trigger), "give it a primary key, or use pgevict triggers install instead")
+		if f.Kind == pgnotify.TCNTrigger && len(r.Key) == 0 {
+			d.say("fail", "writes", fmt.Sprintf("%s has no primary key, so trigger %s (tcn) fails every write", name, f.Name), "give it a primary key, or use pgevict triggers install instead")
 		}
-		if f.Kind == pgnotify.FeedOther && f.Whole {
+		if f.Kind == pgnotify.OtherTrigger && f.Whole {
 			d.length(ctx, conn, on, f)
 		}
 		if wide := d.widened(r, f); len(wide) > 0 && d.arrives(f) {
@@ -217,7 +217,7 @@ func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.
 }
 
 // length looks whether rows may be too long to be sent whole.
-func (d *doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Feed) {
+func (d *doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Trigger) {
 	name := nameOf(r)
 	longest, err := pgnotify.LongestRow(ctx, conn, r.Schema, r.Name)
 	const limit = "a row of 8000 bytes or more fails the write"
@@ -233,18 +233,18 @@ func (d *doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Rel
 }
 
 // exact reports whether the text of a column is certain in what a trigger sends.
-func exact(c pgnotify.Text, f pgnotify.Feed) bool {
-	if f.Kind == pgnotify.FeedTCN {
-		return c.TCN
+func exact(c pgnotify.ColumnInfo, f pgnotify.Trigger) bool {
+	if f.Kind == pgnotify.TCNTrigger {
+		return c.Exact(pgnotify.TCN)
 	}
-	return c.Events
+	return c.Exact(pgnotify.Events)
 }
 
 // ambiguous gives the columns of the rules that a trigger sends in vain.
-func (d *doctor) ambiguous(r pgnotify.Relation, f pgnotify.Feed) (names []string) {
+func (d *doctor) ambiguous(r pgnotify.Relation, f pgnotify.Trigger) (names []string) {
 	columns, _ := d.set.Columns(r.Schema, r.Name)
 	for _, c := range r.Columns {
-		if slices.Contains(columns, c.Name) && !exact(c, f) && (f.Kind != pgnotify.FeedTCN || slices.Contains(r.Key, c.Name)) {
+		if slices.Contains(columns, c.Name) && !exact(c, f) && (f.Kind != pgnotify.TCNTrigger || slices.Contains(r.Key, c.Name)) {
 			names = append(names, c.Name)
 		}
 	}
@@ -252,7 +252,7 @@ func (d *doctor) ambiguous(r pgnotify.Relation, f pgnotify.Feed) (names []string
 }
 
 // widened gives the patterns that an update makes which a trigger tells of.
-func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Feed) []string {
+func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Trigger) []string {
 	if !slices.Contains(f.Ops, rules.Update) {
 		return nil
 	}
@@ -265,7 +265,7 @@ func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Feed) []string {
 		}
 		return image
 	}
-	change := rules.Change{Schema: r.Schema, Table: r.Name, Op: rules.Update, Rows: []rules.Row{{Old: image(!f.Old), New: image(f.Kind == pgnotify.FeedTCN)}}}
+	change := rules.Change{Schema: r.Schema, Table: r.Name, Op: rules.Update, Rows: []rules.Row{{Old: image(!f.Old), New: image(f.Kind == pgnotify.TCNTrigger)}}}
 	wide := map[string]bool{}
 	for t, reason := range d.set.Match(change) {
 		if reason != rules.Exact {
@@ -289,8 +289,8 @@ func (d *doctor) movedKeys(looked, all []pgnotify.Relation) {
 			var old, now bool
 			for _, f := range d.heard(s) {
 				if slices.Contains(f.Ops, rules.Update) {
-					old = old || f.Kind == pgnotify.FeedTCN || f.Kind == pgnotify.FeedOwn || f.Old
-					now = now || f.Kind != pgnotify.FeedTCN
+					old = old || f.Kind == pgnotify.TCNTrigger || f.Kind == pgnotify.OwnTrigger || f.Old
+					now = now || f.Kind != pgnotify.TCNTrigger
 				}
 			}
 			if old != now {

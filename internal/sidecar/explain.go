@@ -15,6 +15,7 @@ import (
 
 	"pgevict/internal/config"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 	"pgevict/rules"
 )
 
@@ -243,12 +244,12 @@ func readCatalog(ctx context.Context, cfg config.Config, set *rules.Set) (catalo
 
 // withPostgres does something with a connection of its own.
 func withPostgres(ctx context.Context, cfg config.Config, do func(context.Context, *pgconn.PgConn) error) error {
-	const patience = 10 * time.Second
-	postgres, err := cfg.PostgresConfig()
+	const timeout = 10 * time.Second
+	target, err := cfg.PostgresConfig()
 	if err != nil {
 		return err
 	}
-	conn, err := pgnotify.Connect(ctx, postgres, patience)
+	conn, err := postgres.Connect(ctx, target, timeout)
 	if err != nil {
 		return err
 	}

@@ -9,55 +9,78 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify/postgres"
 )
 
-// Relation is a table, or anything else that has the name of one, with what tells of its changes.
+// Relation is a table of the rules, a part of one, or anything else that has its name, with what tells of its changes.
 type Relation struct {
 	Schema, Name string
-	Kind         string   // table, partitioned table, view, materialized view or foreign table
-	Part         bool     // a partition or a child of another
-	Whole        []string // the tables of which it is a part, as schema.name; itself if of none
-	Key          []string // the primary key; nil: there is none
-	Columns      []Text
-	Feeds        []Feed
+	Kind         string       // table, partitioned table, view, materialized view or foreign table
+	Key          []string     // the primary key; nil: there is none
+	Columns      []ColumnInfo // by name
+	Triggers     []Trigger    // that send notifications
+
+	parents []*Relation // the tables of which it is a partition or a child
 }
 
-// Text says of a column on which channels its text is certain.
-type Text struct {
-	Name        string
-	TCN, Events bool
+// ColumnInfo is a column of a table, and how its text in a payload relates to column::text.
+type ColumnInfo struct {
+	Name string
+	text textKind
 }
 
-// Feed is a trigger that sends notifications.
-type Feed struct {
-	Trigger, Function string
-	Kind              FeedKind
-	Channels          []string // empty: its source does not tell
-	Ops               []string // of insert, update, delete, truncate
-	Enabled           bool
-	Partial           bool // it has a WHEN or UPDATE OF, so some changes do not count
-	Whole             bool // its source makes JSON of whole rows
-	Old               bool // its source names the member "old"
+// Exact reports whether the column's text is certain in payloads of a format.
+func (c ColumnInfo) Exact(source Source) bool {
+	return c.text < dates || c.text == dates && source == Events
 }
 
-// FeedKind is who made a trigger's function.
-type FeedKind string
+// Part reports whether the relation is a partition or a child of another.
+func (r Relation) Part() bool { return len(r.parents) > 0 }
+
+// Whole lists the tables of which a relation is a part, as schema.name; itself if of none.
+func (r Relation) Whole() (names []string) {
+	for _, p := range r.parents {
+		names = append(names, p.Whole()...)
+	}
+	if len(names) == 0 {
+		names = []string{r.ref().String()}
+	}
+	return names
+}
+
+func (r Relation) ref() ref { return ref{r.Schema, r.Name} }
+
+// Trigger is a trigger that sends notifications.
+type Trigger struct {
+	Name, Function string
+	Kind           TriggerKind
+	Channels       []string // empty: its source does not tell
+	Ops            []string // of insert, update, delete, truncate
+	Enabled        bool
+	Partial        bool // it has a WHEN or UPDATE OF, so some changes do not count
+	Whole          bool // its source makes JSON of whole rows
+	Old            bool // its source names the member "old"
+}
+
+// TriggerKind is who made a trigger's function.
+type TriggerKind string
 
 // The kinds of triggers that send.
 const (
-	FeedOwn   FeedKind = "pgevict"
-	FeedTCN   FeedKind = "tcn"
-	FeedOther FeedKind = "other" // of somebody else, as far as its source tells
+	OwnTrigger   TriggerKind = "pgevict"
+	TCNTrigger   TriggerKind = "tcn"
+	OtherTrigger TriggerKind = "other" // of somebody else, as far as its source tells
 )
 
-// relationKindsSQL gives what is known of relations beyond the catalog that a decoder needs.
+// relationKindsSQL returns what is known of relations beyond the catalog that a decoder needs.
 const relationKindsSQL = `
 SELECT c.oid, CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'foreign table' END
 FROM pg_class c WHERE c.oid = ANY ($1::oid[])`
 
-// feedsSQL gives the triggers of relations that send, with what their source tells once its comments are out. A channel is
+// triggersSQL returns the triggers of relations that send, with what their source tells once its comments are out. A channel is
 // told by pg_notify with a literal or with an argument of the trigger, and by NOTIFY.
-const feedsSQL = `
+const triggersSQL = `
 SELECT t.tgrelid, t.tgname, p.proname,
        CASE WHEN n.nspname = 'pgevict' THEN 'pgevict' WHEN p.prosrc = 'triggered_change_notification' THEN 'tcn' ELSE 'other' END,
        CASE WHEN p.prosrc = 'triggered_change_notification' THEN json_build_array(coalesce(nullif(a.args[1], ''), 'tcn')) ELSE coalesce((
@@ -84,36 +107,26 @@ func Relations(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Rel
 }
 
 func inspect(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Relation, error) {
-	known, err := loadRelations(ctx, conn, tables)
+	byOID, err := loadRelations(ctx, conn, tables)
 	if err != nil {
 		return nil, err
 	}
-	byOID := map[string]*Relation{}
-	oids := slices.Sorted(maps.Keys(known))
-	for _, oid := range oids {
-		r := known[oid]
-		found := &Relation{Schema: r.schema, Name: r.name, Part: len(r.parents) > 0, Whole: r.whole(), Key: r.key}
-		for _, name := range slices.Sorted(maps.Keys(r.columns)) {
-			kind := r.columns[name]
-			found.Columns = append(found.Columns, Text{name, kind < dates, kind <= dates})
-		}
-		byOID[oid] = found
-	}
+	oids := slices.Sorted(maps.Keys(byOID))
 	list := "{" + strings.Join(oids, ",") + "}"
-	kinds, err := query(ctx, conn, relationKindsSQL, list)
+	kinds, err := postgres.Query(ctx, conn, relationKindsSQL, list)
 	if err != nil {
 		return nil, err
 	}
 	for _, row := range kinds {
 		byOID[row[0]].Kind = row[1]
 	}
-	feeds, err := query(ctx, conn, feedsSQL, list)
+	triggers, err := postgres.Query(ctx, conn, triggersSQL, list)
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range feeds {
-		f := Feed{Trigger: row[1], Function: row[2], Kind: FeedKind(row[3]), Enabled: row[6] == "t", Partial: row[7] == "t", Whole: row[8] == "t", Old: row[9] == "t"}
-		if err := json.Unmarshal([]byte(row[4]), &f.Channels); err != nil {
+	for _, row := range triggers {
+		t := Trigger{Name: row[1], Function: row[2], Kind: TriggerKind(row[3]), Enabled: row[6] == "t", Partial: row[7] == "t", Whole: row[8] == "t", Old: row[9] == "t"}
+		if err := json.Unmarshal([]byte(row[4]), &t.Channels); err != nil {
 			return nil, err
 		}
 		var bits int
@@ -122,11 +135,11 @@ func inspect(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Relat
 		}
 		for bit, op := range map[int]string{4: Insert, 8: Delete, 16: Update, 32: Truncate} { // pg_trigger.h
 			if bits&bit != 0 {
-				f.Ops = append(f.Ops, op)
+				t.Ops = append(t.Ops, op)
 			}
 		}
-		slices.Sort(f.Ops)
-		byOID[row[0]].Feeds = append(byOID[row[0]].Feeds, f)
+		slices.Sort(t.Ops)
+		byOID[row[0]].Triggers = append(byOID[row[0]].Triggers, t)
 	}
 	var all []Relation
 	for _, oid := range oids {
@@ -135,20 +148,9 @@ func inspect(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Relat
 	return all, nil
 }
 
-// whole gives the names of the tables of which a relation is a part.
-func (r *relation) whole() (names []string) {
-	for _, p := range r.parents {
-		names = append(names, p.whole()...)
-	}
-	if len(names) == 0 {
-		names = []string{r.String()}
-	}
-	return names
-}
-
 // Names lists the tables, views and foreign tables of a database, as schema and name.
 func Names(ctx context.Context, conn *pgconn.PgConn) ([][2]string, error) {
-	rows, err := query(ctx, conn, `
+	rows, err := postgres.Query(ctx, conn, `
 		SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2 LIMIT 10000`)
 	if err != nil {
@@ -161,13 +163,13 @@ func Names(ctx context.Context, conn *pgconn.PgConn) ([][2]string, error) {
 	return names, nil
 }
 
-// LongestRow gives the length in bytes of the longest of up to a thousand rows as JSON; 0: there is none. It takes the
+// LongestRow returns the length in bytes of the longest of up to a thousand rows as JSON; 0: there is none. It takes the
 // right to read the table, and two seconds at most.
 func LongestRow(ctx context.Context, conn *pgconn.PgConn, schema, table string) (bytes int, err error) {
-	_, err = query(ctx, conn, `SELECT set_config('statement_timeout', '2000', false)`)
+	_, err = postgres.Query(ctx, conn, `SELECT set_config('statement_timeout', '2000', false)`)
 	if err == nil {
 		var rows [][]string
-		rows, err = query(ctx, conn, `SELECT coalesce(max(octet_length(row_to_json(t)::text)), 0) FROM (SELECT * FROM `+identifier(schema)+`.`+identifier(table)+` LIMIT 1000) t`)
+		rows, err = postgres.Query(ctx, conn, `SELECT coalesce(max(octet_length(row_to_json(t)::text)), 0) FROM (SELECT * FROM `+postgres.Identifier(schema)+`.`+postgres.Identifier(table)+` LIMIT 1000) t`)
 		if err == nil {
 			_, err = fmt.Sscan(rows[0][0], &bytes)
 		}

@@ -12,9 +12,10 @@ import (
 
 	"pgevict/internal/livetest"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 )
 
-func TestFeeds(t *testing.T) {
+func TestRelations(t *testing.T) {
 	t.Parallel()
 	url := livetest.Database(t)
 	conn := connect(t, url)
@@ -45,9 +46,9 @@ func TestFeeds(t *testing.T) {
 	}
 	var got []string
 	for _, r := range relations {
-		got = append(got, fmt.Sprintf("%s.%s: %s part=%v of %v key=%v", r.Schema, r.Name, r.Kind, r.Part, r.Whole, r.Key))
-		for _, f := range r.Feeds {
-			got = append(got, fmt.Sprintf("  %s %s %s %q %v enabled=%v partial=%v whole=%v old=%v", f.Trigger, f.Function, f.Kind, f.Channels, f.Ops, f.Enabled, f.Partial, f.Whole, f.Old))
+		got = append(got, fmt.Sprintf("%s.%s: %s part=%v of %v key=%v", r.Schema, r.Name, r.Kind, r.Part(), r.Whole(), r.Key))
+		for _, f := range r.Triggers {
+			got = append(got, fmt.Sprintf("  %s %s %s %q %v enabled=%v partial=%v whole=%v old=%v", f.Name, f.Function, f.Kind, f.Channels, f.Ops, f.Enabled, f.Partial, f.Whole, f.Old))
 		}
 	}
 	want := `public.t: table part=false of [public.t] key=[id]
@@ -66,8 +67,11 @@ public.v: view part=false of [public.v] key=[]`
 	if strings.Join(got, "\n") != want {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), want)
 	}
-	texts := relations[slices.IndexFunc(relations, func(r pgnotify.Relation) bool { return r.Name == "t" })].Columns
-	if got, want := fmt.Sprint(texts), "[{at false false} {day false true} {doc false false} {id true true}]"; got != want {
+	var exact []string
+	for _, c := range relations[slices.IndexFunc(relations, func(r pgnotify.Relation) bool { return r.Name == "t" })].Columns {
+		exact = append(exact, fmt.Sprintf("%s %v %v", c.Name, c.Exact(pgnotify.TCN), c.Exact(pgnotify.Events)))
+	}
+	if got, want := fmt.Sprint(exact), "[at false false day false true doc false false id true true]"; got != want {
 		t.Errorf("texts %s, want %s", got, want)
 	}
 }
@@ -121,7 +125,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Error(err)
 	}
 	pooler := livetest.NewPgBouncer(t, pg, "transaction")
-	if err := trip(strings.Replace(url, pg.Addr, pooler.Addr, 1)); !errors.Is(err, pgnotify.ErrPooler) {
+	if err := trip(strings.Replace(url, pg.Addr, pooler.Addr, 1)); !errors.Is(err, postgres.ErrPooler) {
 		t.Errorf("through a pooler: %v", err)
 	}
 }
