@@ -25,12 +25,12 @@ func BenchmarkCluster(b *testing.B) {
 	b.Cleanup(func() { _ = three.Close() })
 	drainInto := func(name, redisURL string, rdb redis.UniversalClient, count func() int64, own int64) func() float64 {
 		url, conn := benchDatabase(b, pg, name, "tcn", shortRow, backlog)
-		environ, httpAddr := benchEnviron(b, url, redisURL, actionRules)
-		sidecar := startBenchSidecar(b, environ, httpAddr)
+		environ := benchEnviron(b, url, redisURL, actionRules)
+		sidecar := startBenchSidecar(b, environ)
 		sidecar.ready()
 		return func() float64 {
 			fillKeys(b, rdb, backlog, actionKey)
-			took := drain(b, conn, sidecar.pid, backlog, func() {
+			took := drain(b, conn, sidecar.Pid(), backlog, func() {
 				livetest.Eventually(b, time.Minute, "every key is gone", func() bool { return count() <= own })
 			})
 			sidecar.settle()

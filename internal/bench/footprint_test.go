@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -18,7 +17,7 @@ func BenchmarkFootprint(b *testing.B) {
 	if testing.Short() {
 		idle, changes, batch = 2*time.Second, 200_000, 20_000
 	}
-	file, err := os.Stat(shippedPath(b))
+	file, err := os.Stat(livetest.ProgramPath(b, livetest.AsShipped))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -41,8 +40,8 @@ func BenchmarkFootprint(b *testing.B) {
 func idleMemory(b *testing.B, idle time.Duration) float64 {
 	b.Helper()
 	r := livetest.NewRedis(b)
-	environ, httpAddr := benchEnviron(b, livetest.Database(b), r.URL(), actionRules)
-	sidecar := startBenchSidecar(b, environ, httpAddr)
+	environ := benchEnviron(b, livetest.Database(b), r.URL(), actionRules)
+	sidecar := startBenchSidecar(b, environ)
 	sidecar.ready()
 	time.Sleep(idle)
 	return sidecar.memory("VmRSS")
@@ -62,12 +61,11 @@ func awayMemory(b *testing.B, changes, batch int) (peak, usage float64, took tim
 	}
 	nobody := l.Addr().String()
 	_ = l.Close()
-	environ, httpAddr := benchEnviron(b, url, "redis://"+nobody+"/0", `rules: [{table: rows, keys: ["row:{id}"]}]`)
-	sidecar := startBenchSidecar(b, environ, httpAddr)
-	livetest.Eventually(b, time.Minute, "pgevict listens", func() bool {
-		text, err := os.ReadFile(sidecar.log)
-		return err == nil && bytes.Contains(text, []byte("listening to Postgres"))
-	})
+	environ := benchEnviron(b, url, "redis://"+nobody+"/0", `rules: [{table: rows, keys: ["row:{id}"]}]`)
+	sidecar := startBenchSidecar(b, environ)
+	if _, err := sidecar.Logged(0, "listening to Postgres"); err != nil {
+		b.Fatal(err)
+	}
 	began := time.Now()
 	for from := 0; from < changes; from += batch {
 		benchExec(b, conn, "INSERT INTO rows SELECT $1::bigint + i FROM generate_series($2::int, $3::int) i", firstID, from, from+batch-1)

@@ -27,8 +27,8 @@ func BenchmarkLatency(b *testing.B) {
 	rdb := benchRedis(b, r)
 	oursURL, ours := benchDatabase(b, pg, "ours", "tcn", shortRow, changes)
 	bareURL, bare := benchDatabase(b, pg, "bare", "tcn", shortRow, changes)
-	environ, httpAddr := benchEnviron(b, oursURL, r.URL(), actionRules)
-	sidecar := startBenchSidecar(b, environ, httpAddr)
+	environ := benchEnviron(b, oursURL, r.URL(), actionRules)
+	sidecar := startBenchSidecar(b, environ)
 	startBenchLoop(b, loopUnlink, "tcn", bareURL, r.URL(), 1<<30)
 	sidecar.ready()
 

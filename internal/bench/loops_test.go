@@ -1,12 +1,12 @@
 package bench_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -29,20 +29,9 @@ const (
 // freshRow reads what a refreshed key is to be.
 const freshRow = "SELECT row_to_json(a)::text FROM actions a WHERE id = $1"
 
-// TestBenchLoop is not a test: the benchmarks run it in a process of its own, as they do pgevict. It prints a line when
-// it listens, and one after each loopCount notifications.
-func TestBenchLoop(t *testing.T) {
-	kind := os.Getenv(loopKind)
-	if kind == "" {
-		return
-	}
-	if err := runLoop(t, kind); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func runLoop(t *testing.T, kind string) error {
-	ctx := t.Context()
+// runLoop is what the benchmarks run in a process of its own, as they do pgevict. It prints a line when it listens, and one
+// after each loopCount notifications, and ends when it is killed.
+func runLoop(ctx context.Context, kind string) error {
 	count, err := strconv.Atoi(os.Getenv(loopCount))
 	if err != nil {
 		return err

@@ -30,8 +30,8 @@ func BenchmarkPatterns(b *testing.B) {
 	url := livetest.Database(b)
 	conn := benchConnect(b, url)
 	benchExec(b, conn, "CREATE TABLE pages (id bigint PRIMARY KEY)") // a message about another would wait for the catalog
-	environ, httpAddr := benchEnviron(b, url, r.URL(), pageRules, "PGEVICT_AGAIN_AFTER=0")
-	sidecar := startBenchSidecar(b, environ, httpAddr)
+	environ := benchEnviron(b, url, r.URL(), pageRules, "PGEVICT_AGAIN_AFTER=0")
+	sidecar := startBenchSidecar(b, environ)
 	sidecar.ready()
 	fillKeys(b, rdb, keys, func(i int) string { return fmt.Sprintf("page:%d:html", i) })
 

@@ -23,9 +23,9 @@ func BenchmarkRefresh(b *testing.B) {
 	rdb := benchRedis(b, r)
 	oursURL, ours := benchDatabase(b, pg, "ours", "tcn", longRow, backlog)
 	loopURL, loops := benchDatabase(b, pg, "loop", "tcn", longRow, sample)
-	environ, httpAddr := benchEnviron(b, oursURL, r.URL(),
+	environ := benchEnviron(b, oursURL, r.URL(),
 		`rules: [{table: actions, keys: ["action:{id}"], refresh: {query: "SELECT row_to_json(a) FROM actions a WHERE id = {id}"}}]`, "PGEVICT_AGAIN_AFTER=0")
-	sidecar := startBenchSidecar(b, environ, httpAddr)
+	sidecar := startBenchSidecar(b, environ)
 	loop := startBenchLoop(b, loopFresh, "tcn", loopURL, r.URL(), sample)
 	sidecar.ready()
 
@@ -33,12 +33,12 @@ func BenchmarkRefresh(b *testing.B) {
 	var ratios []float64
 	for range turns {
 		fillKeys(b, rdb, backlog, actionKey)
-		o := results[0].add(backlog, sidecar.pid, func() time.Duration {
-			return drain(b, ours, sidecar.pid, backlog, func() { waitFresh(b, rdb, backlog) })
+		o := results[0].add(backlog, sidecar.Pid(), func() time.Duration {
+			return drain(b, ours, sidecar.Pid(), backlog, func() { waitFresh(b, rdb, backlog) })
 		})
 		checkFresh(b, rdb, ours, backlog)
 		fillKeys(b, rdb, sample, actionKey)
-		l := results[1].add(sample, loop.pid, func() time.Duration { return drain(b, loops, loop.pid, sample, loop.wait) })
+		l := results[1].add(sample, loop.Pid(), func() time.Duration { return drain(b, loops, loop.Pid(), sample, loop.wait) })
 		checkFresh(b, rdb, loops, sample)
 		ratios = append(ratios, o/l)
 	}

@@ -24,8 +24,8 @@ func BenchmarkTags(b *testing.B) {
 	url := livetest.Database(b)
 	conn := benchConnect(b, url)
 	benchExec(b, conn, "CREATE TABLE tagged (id bigint PRIMARY KEY); CREATE TABLE walked (id bigint PRIMARY KEY)")
-	environ, httpAddr := benchEnviron(b, url, r.URL(), groupRules, "PGEVICT_AGAIN_AFTER=0")
-	sidecar := startBenchSidecar(b, environ, httpAddr)
+	environ := benchEnviron(b, url, r.URL(), groupRules, "PGEVICT_AGAIN_AFTER=0")
+	sidecar := startBenchSidecar(b, environ)
 	sidecar.ready()
 	fillKeys(b, rdb, keys, func(i int) string { return fmt.Sprintf("walked:other:%d", i) })
 

@@ -1,10 +1,7 @@
 package bench_test
 
 import (
-	"context"
-	"flag"
 	"fmt"
-	"io"
 	"syscall"
 	"testing"
 	"time"
@@ -13,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"pgevict/internal/livetest"
-	"pgevict/internal/sidecar"
 )
 
 // BenchmarkThroughput measures how fast a backlog of changes to distinct rows is drained: from the commit of all of them
@@ -36,8 +32,8 @@ func benchThroughput(b *testing.B, channel, descriptor string) {
 	oursURL, ours := benchDatabase(b, pg, "ours", channel, descriptor, backlog)
 	naiveURL, naive := benchDatabase(b, pg, "naive", channel, descriptor, sample)
 	readURL, read := benchDatabase(b, pg, "reader", channel, descriptor, backlog)
-	environ, httpAddr := benchEnviron(b, oursURL, r.URL(), actionRules)
-	sidecar := startBenchSidecar(b, environ, httpAddr)
+	environ := benchEnviron(b, oursURL, r.URL(), actionRules)
+	sidecar := startBenchSidecar(b, environ)
 	naiveLoop := startBenchLoop(b, loopNaive, channel, naiveURL, r.URL(), sample)
 	readLoop := startBenchLoop(b, loopRead, channel, readURL, r.URL(), backlog)
 	sidecar.ready()
@@ -46,13 +42,13 @@ func benchThroughput(b *testing.B, channel, descriptor string) {
 	var toNaive, toRead []float64
 	for range turns {
 		fillKeys(b, rdb, backlog, actionKey)
-		o := results[0].add(backlog, sidecar.pid, func() time.Duration {
-			return drain(b, ours, sidecar.pid, backlog, func() { waitNoKeys(b, rdb) })
+		o := results[0].add(backlog, sidecar.Pid(), func() time.Duration {
+			return drain(b, ours, sidecar.Pid(), backlog, func() { waitNoKeys(b, rdb) })
 		})
 		sidecar.settle()
 		fillKeys(b, rdb, sample, actionKey)
-		n := results[1].add(sample, naiveLoop.pid, func() time.Duration { return drain(b, naive, naiveLoop.pid, sample, naiveLoop.wait) })
-		r := results[2].add(backlog, readLoop.pid, func() time.Duration { return drain(b, read, readLoop.pid, backlog, readLoop.wait) })
+		n := results[1].add(sample, naiveLoop.Pid(), func() time.Duration { return drain(b, naive, naiveLoop.Pid(), sample, naiveLoop.wait) })
+		r := results[2].add(backlog, readLoop.Pid(), func() time.Duration { return drain(b, read, readLoop.Pid(), backlog, readLoop.wait) })
 		toNaive, toRead = append(toNaive, o/n), append(toRead, o/r)
 	}
 	if widened := sidecar.metric("pgevict_widened_total"); widened > 0 {
@@ -83,8 +79,8 @@ func (d *drained) add(changes, pid int, turn func() time.Duration) float64 {
 	return rate
 }
 
-// drain changes every row in one transaction, and gives the time from its commit until done returns. During the commit
-// the listener, if it is a process of its own, stands still, so that all of the backlog is there when it goes on.
+// drain changes every row in one transaction, and returns the time from its commit until done returns. During the commit
+// the listener stands still, so that all of the backlog is there when it goes on.
 func drain(b *testing.B, conn *pgx.Conn, listener, backlog int, done func()) time.Duration {
 	b.Helper()
 	benchExec(b, conn, "VACUUM actions")
@@ -100,9 +96,6 @@ func drain(b *testing.B, conn *pgx.Conn, listener, backlog int, done func()) tim
 		b.Fatalf("%d rows updated, not %d", tag.RowsAffected(), backlog)
 	}
 	signal := func(sig syscall.Signal) {
-		if listener == 0 {
-			return
-		}
 		if err := syscall.Kill(listener, sig); err != nil {
 			b.Fatal(err)
 		}
@@ -121,43 +114,4 @@ func drain(b *testing.B, conn *pgx.Conn, listener, backlog int, done func()) tim
 func waitNoKeys(b *testing.B, rdb *redis.Client) {
 	b.Helper()
 	livetest.Eventually(b, time.Minute, "every key is gone", func() bool { return rdb.DBSize(b.Context()).Val() <= 1 })
-}
-
-// BenchmarkInProcess drains the same backlog with pgevict in the process of the benchmark, to be looked into:
-//
-//	go test -run '^$' -bench InProcess/tcn -benchtime 1x -cpuprofile cpu.out ./internal/bench
-func BenchmarkInProcess(b *testing.B) {
-	b.Run("tcn", func(b *testing.B) { benchInProcess(b, "tcn") })
-	b.Run("events", func(b *testing.B) { benchInProcess(b, "events") })
-}
-
-func benchInProcess(b *testing.B, channel string) {
-	if flag.Lookup("test.cpuprofile").Value.String() == "" {
-		b.Skip("it is for -cpuprofile")
-	}
-	const turns, backlog = 5, 200_000
-	pg, r := benchPostgres(b), livetest.NewRedis(b)
-	rdb := benchRedis(b, r)
-	url, conn := benchDatabase(b, pg, "ours", channel, longRow, backlog)
-	environ, httpAddr := benchEnviron(b, url, r.URL(), actionRules)
-	ctx, stop := context.WithCancel(b.Context())
-	served := make(chan error)
-	go func() { served <- sidecar.Serve(ctx, environ, io.Discard) }()
-	b.Cleanup(func() {
-		stop()
-		if err := <-served; err != nil {
-			b.Error(err)
-		}
-	})
-	inside := &benchSidecar{b: b, http: httpAddr}
-	inside.ready()
-	var rates []float64
-	for range turns {
-		fillKeys(b, rdb, backlog, actionKey)
-		took := drain(b, conn, 0, backlog, func() { waitNoKeys(b, rdb) })
-		rates = append(rates, float64(backlog)/took.Seconds())
-		inside.settle()
-	}
-	b.ReportMetric(0, "ns/op") // says nothing here
-	b.ReportMetric(median(rates), "changes/s")
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -55,8 +56,9 @@ type demo struct {
 	redis       *livetest.Redis
 	writer      *pgx.Conn
 	app         app
-	pgevict     *pgevict
-	heard       <-chan heard
+	pgevict     pgevict
+	serve       *livetest.Program
+	tail        *tailer
 	own         bool           // the triggers are pgevict's own
 	undo        []func() error // in the order of what they undo
 }
@@ -83,7 +85,8 @@ func run(ctx context.Context, keep bool, triggers string, in io.Reader, out io.W
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	if d.pgevict, err = build(ctx, dir); err != nil {
+	d.pgevict = pgevict{path: filepath.Join(dir, "pgevict"), dir: dir}
+	if err := livetest.BuildProgram(d.pgevict.path, livetest.AsShipped); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -128,7 +131,7 @@ func (d *demo) servers(ctx context.Context) error {
 	if d.writer, err = d.connect(ctx, d.databaseURL); err != nil {
 		return err
 	}
-	if _, err := d.writer.Exec(ctx, seedSQL); err != nil {
+	if _, err := d.writer.Exec(ctx, livetest.NotifyEvent+seedSQL); err != nil {
 		return fmt.Errorf("seed.sql: %w", err)
 	}
 	reader, err := d.connect(ctx, d.databaseURL)
@@ -201,28 +204,23 @@ func (d *demo) begin(ctx context.Context) error {
 	}
 	say(d.out, "The application has cached %d rows, lists and pages, %s among them:\n  %s", len(filled), key, string([]rune(value)[:96])+" …")
 	started := time.Now()
-	serve, err := d.pgevict.start("serve", nil)
-	if err != nil {
+	if d.serve, err = d.pgevict.start("serve"); err != nil {
 		return err
 	}
-	d.undo = append(d.undo, serve.stop)
-	err = wait(ctx, "pgevict is ready", func() (bool, error) {
-		select {
-		case <-serve.done:
-			return false, errors.New("it has ended")
-		default:
-			_, err := d.pgevict.get(ctx, "/readyz")
-			return err == nil, err
-		}
-	})
-	if err != nil {
+	d.undo = append(d.undo, func() error { return stop(d.serve) })
+	if err := d.serve.Serving(); err != nil {
+		return err
+	}
+	starting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := d.serve.Ready(starting); err != nil {
 		return err
 	}
 	ready := time.Since(started)
 	if err := d.settle(ctx); err != nil {
 		return err
 	}
-	swept, err := d.pgevict.metric(ctx, "pgevict_evicted_total")
+	metrics, err := d.serve.Metrics(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,19 +231,19 @@ func (d *demo) begin(ctx context.Context) error {
 	if len(missing) > 0 {
 		return fmt.Errorf("gone, though no rule makes them: %s", strings.Join(missing, ", "))
 	}
-	say(d.out, "pgevict is ready after %s. It cannot know what it missed before, so it has swept the %d keys of its rules, and", milliseconds(ready), swept)
+	say(d.out, "pgevict is ready after %s. It cannot know what it missed before, so it has swept the %.0f keys of its rules, and",
+		milliseconds(ready), metrics.Sum("pgevict_evicted_total"))
 	say(d.out, "none of the other %d. From here on each key goes when its row changes:", len(foreign()))
 	return nil
 }
 
 // show is the demo itself.
 func (d *demo) show(ctx context.Context) error {
-	lines, stop, err := d.pgevict.tail(ctx)
-	if err != nil {
+	var err error
+	if d.tail, err = d.pgevict.tail(); err != nil {
 		return err
 	}
-	defer stop()
-	d.heard = lines
+	d.undo = append(d.undo, func() error { return stop(d.tail.Program) }) // again does no harm
 	for _, sql := range statements {
 		if err := d.statement(ctx, sql); err != nil {
 			return err
@@ -259,11 +257,12 @@ func (d *demo) show(ctx context.Context) error {
 			return err
 		}
 		say(d.out, "\n(These triggers tell what the rows were and what they are, so every key is exact; and they tell of TRUNCATE.)")
-		stop()
-		return d.outage(ctx)
+	} else {
+		say(d.out, "\n(tcn tells only the primary key, so a key made of other columns widens to a pattern; notify_event tells the new row.)")
 	}
-	say(d.out, "\n(tcn tells only the primary key, so a key made of other columns widens to a pattern; notify_event tells the new row.)")
-	stop()
+	if err := stop(d.tail.Program); err != nil {
+		return err
+	}
 	return d.outage(ctx)
 }
 
@@ -276,8 +275,8 @@ func (d *demo) settle(ctx context.Context) error {
 	case <-time.After(1300 * time.Millisecond):
 	}
 	return wait(ctx, "nothing is pending", func() (bool, error) {
-		pending, err := d.pgevict.metric(ctx, "pgevict_pending")
-		return pending == 0, err
+		metrics, err := d.serve.Metrics(ctx)
+		return err == nil && metrics["pgevict_pending"] == 0, err
 	})
 }
 
@@ -290,9 +289,9 @@ func (d *demo) keep(ctx context.Context, in io.Reader) error {
 	say(d.out, "\nEverything runs until Enter or ^C:")
 	say(d.out, "  psql '%s'", d.databaseURL)
 	say(d.out, "  redis-cli -h %s -p %s get action:%s", host, port, noteSecond)
-	say(d.out, "  curl http://%s/metrics    (and /livez, /readyz, /startupz)", d.pgevict.http)
+	say(d.out, "  curl %s/metrics    (and /livez, /readyz, /startupz)", d.serve.URL())
 	say(d.out, "  env '%s' %s tail", strings.Join(d.pgevict.environ[:3], "' '"), d.pgevict.path)
-	say(d.out, "  less %s", d.pgevict.logPath("serve"))
+	say(d.out, "  less %s", d.serve.LogFile)
 	entered := make(chan struct{})
 	go func() {
 		if _, err := bufio.NewReader(in).ReadString('\n'); err == nil { // no terminal is not Enter

@@ -142,17 +142,17 @@ func (d *demo) kill(ctx context.Context, before counters) (time.Duration, error)
 }
 
 // counters are some of pgevict's metrics.
-type counters struct{ changes, gaps, sweeps int }
+type counters struct{ changes, gaps, sweeps float64 }
 
-func (d *demo) counters(ctx context.Context) (c counters, err error) {
-	if c.changes, err = d.pgevict.metric(ctx, "pgevict_changes_total", `source="`+d.channels()[0]+`"`); err != nil {
-		return c, err
+func (d *demo) counters(ctx context.Context) (counters, error) {
+	metrics, err := d.serve.Metrics(ctx)
+	if err != nil {
+		return counters{}, err
 	}
-	if c.gaps, err = d.pgevict.metric(ctx, "pgevict_gaps_total"); err != nil {
-		return c, err
-	}
-	c.sweeps, err = d.pgevict.metric(ctx, "pgevict_sweeps_total")
-	return c, err
+	return counters{
+		changes: metrics.Sum("pgevict_changes_total", `source="`+d.channels()[0]+`"`),
+		gaps:    metrics.Sum("pgevict_gaps_total"), sweeps: metrics.Sum("pgevict_sweeps_total"),
+	}, nil
 }
 
 // crew are goroutines that do the same again and again, each with a connection of its own.

@@ -122,20 +122,19 @@ func (d *demo) channels() []string {
 // hear reads what pgevict tail says of one statement: a line for each channel.
 func (d *demo) hear(ctx context.Context) (map[string]channel, error) {
 	through := map[string]channel{}
-	timeout := time.After(10 * time.Second)
 	for len(through) < len(d.channels()) {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-timeout:
-			return nil, errors.New("pgevict tail did not tell of the change within 10 s")
-		case h := <-d.heard:
-			c := through[h.Source]
-			for _, t := range h.Targets {
-				c = append(c, target{t.Key, t.Kind == "pattern"})
-			}
-			through[h.Source] = c
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
+		h, err := d.tail.next()
+		if err != nil {
+			return nil, err
+		}
+		c := through[h.Source]
+		for _, t := range h.Targets {
+			c = append(c, target{t.Key, t.Kind == "pattern"})
+		}
+		through[h.Source] = c
 	}
 	return through, nil
 }

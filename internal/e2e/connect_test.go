@@ -70,7 +70,7 @@ func write(t *testing.T, path, text string) {
 func (p *program) silent(secrets ...string) {
 	p.tb.Helper()
 	for _, secret := range secrets {
-		if strings.Contains(p.log.String(), secret) {
+		if strings.Contains(p.Log.String(), secret) {
 			p.tb.Errorf("the log shows %q", secret)
 		}
 	}
@@ -209,7 +209,7 @@ func TestAccessPostgresTLS(t *testing.T) {
 	}
 	w.deletes(w.serve(address(ours)), "1")
 	p := w.serve(address(others))
-	if line := p.logged("not listening to Postgres"); !strings.Contains(line.field("error"), "certificate signed by unknown authority") {
+	if line := p.logged("not listening to Postgres"); !strings.Contains(line.Field("error"), "certificate signed by unknown authority") {
 		t.Errorf("the log says %v", line)
 	}
 	p.silent("hunter2")
@@ -232,7 +232,7 @@ func TestAccessPostgresPasswordRotates(t *testing.T) {
 
 	w.exec("ALTER ROLE evictor PASSWORD '" + after + "'")
 	mount(after)
-	n := len(p.log.lines())
+	n := len(p.Log.Lines())
 	w.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'evictor'")
 	p.loggedAfter(n, "listening to Postgres")
 	w.deletes(p, "2")

@@ -43,7 +43,7 @@ func TestDeadLinksAreFound(t *testing.T) {
 				t.Errorf("%s is not 1 before the outage", connected)
 			}
 			for range 2 { // at different moments of a heartbeat
-				n := len(p.log.lines())
+				n := len(p.Log.Lines())
 				began := time.Now()
 				test.breaks(w)
 				p.loggedAfter(n, test.says)
@@ -201,7 +201,7 @@ func TestADeafConnectionIsRefused(t *testing.T) {
 	pooler := livetest.NewPgBouncer(t, livetest.SharedPostgres(t), "transaction")
 	w.pgLink.Retarget(pooler.Addr)
 	p := w.serve()
-	why := p.logged("not listening to Postgres").field("error")
+	why := p.logged("not listening to Postgres").Field("error")
 	if !strings.Contains(why, "pooler") {
 		t.Errorf("the log says %q", why)
 	}

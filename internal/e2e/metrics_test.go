@@ -85,7 +85,7 @@ rules:
 	}
 }
 
-func sortedSeries(m map[string]float64) []string {
+func sortedSeries(m livetest.Metrics) []string {
 	var names []string
 	for name := range m {
 		names = append(names, name)

@@ -123,7 +123,7 @@ var redisOutages = []outage{{
 }, {
 	name: "Redis wants a password for a while", calm: true,
 	strike: func(o *outageTest) {
-		n := len(o.sidecar.log.lines())
+		n := len(o.sidecar.Log.Lines())
 		o.configure("requirepass", cachePassword)
 		o.hangUp()
 		o.miss()
@@ -134,7 +134,7 @@ var redisOutages = []outage{{
 }, {
 	name: "Redis forbids keys for a while", calm: true, servers: anEvictor,
 	strike: func(o *outageTest) {
-		n := len(o.sidecar.log.lines())
+		n := len(o.sidecar.Log.Lines())
 		o.evictor("resetkeys", "~action*", "~owner:*", "~profile*", "~email:*", "~tag:*", "~view:*", "~pgevict:*")
 		o.miss()
 		o.waitRefused("noperm", o.refusals("noperm"))
@@ -147,7 +147,7 @@ var redisOutages = []outage{{
 }, {
 	name: "Redis forbids a command for a while", calm: true, servers: anEvictor,
 	strike: func(o *outageTest) {
-		n := len(o.sidecar.log.lines())
+		n := len(o.sidecar.Log.Lines())
 		o.evictor("-smove")
 		o.miss()
 		o.waitRefused("noperm", o.refusals("noperm"))

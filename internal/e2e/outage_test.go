@@ -46,7 +46,7 @@ func (o *outageTest) terminate() {
 // restart stops and starts Postgres. The application is back at once, the sidecar a little later.
 func (o *outageTest) restart(mode string) {
 	o.Helper()
-	n := len(o.sidecar.log.lines())
+	n := len(o.sidecar.Log.Lines())
 	o.must(o.pg.Stop(mode))
 	o.must(o.pg.Start())
 	o.waitLogged(n, "listening to Postgres")
@@ -147,7 +147,7 @@ var outages = []outage{{
 }, {
 	name: "the link to Postgres stalls", gaps: []string{"connection"},
 	strike: func(o *outageTest) {
-		n := len(o.sidecar.log.lines())
+		n := len(o.sidecar.Log.Lines())
 		o.pgLink.Stall()
 		o.miss()
 		o.waitLogged(n, "not listening to Postgres")
@@ -156,7 +156,7 @@ var outages = []outage{{
 }, {
 	name: "the link to Redis stalls", calm: true,
 	strike: func(o *outageTest) {
-		n := len(o.sidecar.log.lines())
+		n := len(o.sidecar.Log.Lines())
 		o.redisLink.Stall()
 		o.miss()
 		o.waitLogged(n, "Redis did not do it")
@@ -165,7 +165,7 @@ var outages = []outage{{
 }, {
 	name: "both links stall, one after the other", gaps: []string{"connection"},
 	strike: func(o *outageTest) {
-		n := len(o.sidecar.log.lines())
+		n := len(o.sidecar.Log.Lines())
 		o.redisLink.Stall()
 		o.waitLogged(n, "Redis did not do it")
 		o.pgLink.Stall()
@@ -254,9 +254,9 @@ func (o outage) run(t *testing.T, environ ...string) (stale []string) {
 }
 
 // waitFlat waits until a sidecar, or the one that took its place, holds no more than before.
-func (p *program) waitFlat(before map[string]float64) {
+func (p *program) waitFlat(before livetest.Metrics) {
 	p.tb.Helper()
-	p.waitMetrics("no more goroutines and memory than before", func(_ time.Time, m map[string]float64) bool {
+	p.waitMetrics("no more goroutines and memory than before", func(_ time.Time, m livetest.Metrics) bool {
 		return m["go_goroutines"] <= before["go_goroutines"]+20 &&
 			m["go_memstats_heap_inuse_bytes"] <= before["go_memstats_heap_inuse_bytes"]+16<<20
 	})

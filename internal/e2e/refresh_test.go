@@ -101,7 +101,7 @@ rules:
 	if errors("wrong") != 0 || errors("slow") == 0 || errors("written") == 0 {
 		t.Errorf("errors: %v", p.metrics())
 	}
-	if line := p.logged("a refresh could not read Postgres, so the key is deleted"); line.field("error") == "" {
+	if line := p.logged("a refresh could not read Postgres, so the key is deleted"); line.Field("error") == "" {
 		t.Errorf("%v", line)
 	}
 

@@ -69,7 +69,7 @@ func TestStop(t *testing.T) {
 		if took := time.Since(began); took < 900*time.Millisecond || took > time.Second+heartbeat+slack {
 			t.Errorf("it took %v", took)
 		}
-		lines := p.log.lines()
+		lines := p.Log.Lines()
 		if last := lines[len(lines)-1]; !strings.Contains(last, "stopped with 5 targets") {
 			t.Errorf("its last words: %s", last)
 		}
@@ -82,7 +82,7 @@ func TestStop(t *testing.T) {
 		livetest.Eventually(t, 5*time.Second, "it ends at once", func() bool {
 			p.signal(syscall.SIGTERM) // one that comes within a moment of the first is taken for the same
 			select {
-			case <-p.done:
+			case <-p.Done():
 				return true
 			default:
 				return false
@@ -110,7 +110,7 @@ func TestDryRunDeletesNothing(t *testing.T) {
 	w.set("action:1", "action:2")
 	p := w.serveReady("PGEVICT_DRY_RUN=true")
 	w.exec(`INSERT INTO actions VALUES (1)`)
-	if line := p.logged("dry run: would delete"); line.field("rule") != "actions" || !strings.Contains(line.field("keys"), "action:") {
+	if line := p.logged("dry run: would delete"); line.Field("rule") != "actions" || !strings.Contains(line.Field("keys"), "action:") {
 		t.Errorf("it logs %v", line)
 	}
 	w.rest(p)
@@ -149,7 +149,7 @@ func TestHTTPOffAndTaken(t *testing.T) {
 	w.set("action:1")
 	w.exec(`INSERT INTO actions VALUES (1)`)
 	w.waitGone("action:1")
-	if strings.Contains(p.log.String(), "serving probes") {
+	if strings.Contains(p.Log.String(), "serving probes") {
 		t.Error("HTTP is off, but serves")
 	}
 	if status := p.stop(); status != 0 {
@@ -203,12 +203,12 @@ func TestNoSecretIsShown(t *testing.T) {
 		_, metrics := p.get("/metrics")
 		p.signal(syscall.SIGTERM)
 		p.exit(20 * time.Second)
-		show("serve", p.log.String()+ready+metrics)
+		show("serve", p.Log.String()+ready+metrics)
 	}
 	tail := start(t, environ(wrong, wrong), "tail")
 	tail.logged("not listening to Postgres")
 	tail.stop()
-	show("tail", tail.log.String())
+	show("tail", tail.Log.String())
 
 	for _, args := range [][]string{{"check"}, {"explain", "-catalog", `"actions",I,"id"='1'`}} {
 		for _, password := range []string{wrong, secret, secret + "@x/y", "%zz" + secret} {

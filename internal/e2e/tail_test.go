@@ -20,9 +20,9 @@ func TestTail(t *testing.T) {
 	w.exec(`INSERT INTO actions VALUES (1, 'x')`)
 	w.exec(`UPDATE actions SET note = 'y'`)
 	w.exec(`DELETE FROM actions`)
-	livetest.Eventually(t, 10*time.Second, "six lines", func() bool { return len(p.out.lines()) == 6 })
+	livetest.Eventually(t, 10*time.Second, "six lines", func() bool { return len(p.Out.Lines()) == 6 })
 	var got []string
-	for _, line := range p.out.lines() {
+	for _, line := range p.Out.Lines() {
 		e := readExplained(t, line)
 		got = append(got, strings.Join(append([]string{e.Source, e.Op, e.Table}, e.keys()...), " "))
 	}

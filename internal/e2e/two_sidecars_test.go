@@ -38,7 +38,7 @@ func TestTwoSidecars(t *testing.T) {
 	}
 	write()
 	for _, p := range []*program{first, second} {
-		p.waitMetrics("some canaries", func(_ time.Time, m map[string]float64) bool { return m["pgevict_canary_seconds_count"] >= 4 })
+		p.waitMetrics("some canaries", func(_ time.Time, m livetest.Metrics) bool { return m["pgevict_canary_seconds_count"] >= 4 })
 		if p.gaps() != 1 || p.gaps("start") != 1 {
 			t.Errorf("gaps: %v, and only the start is one", p.gaps())
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -201,6 +203,56 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(p.Close)
+	return p
+}
+
+// built are state of the package because a program that takes seconds to build serves all tests of a process.
+var built = [...]func() (string, error){
+	AsShipped: sync.OnceValues(func() (string, error) { return buildBeside("pgevict-shipped", AsShipped) }),
+	AsTested:  sync.OnceValues(func() (string, error) { return buildBeside("pgevict", AsTested) }),
+}
+
+// buildBeside builds the program beside the tests' own, in a directory that go test removes at its end.
+func buildBeside(name string, how Build) (path string, err error) {
+	tests, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(filepath.Dir(tests), name)
+	return path, BuildProgram(path, how)
+}
+
+// ProgramPath returns where pgevict is, and builds it first if it is not.
+func ProgramPath(tb testing.TB, how Build) string {
+	tb.Helper()
+	path, err := built[how]()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// NewProgram starts a program for one test, which kills it at its end. A test that fails shows the end of the log.
+func NewProgram(tb testing.TB, p *Program) *Program {
+	tb.Helper()
+	if err := p.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := p.Kill(); err != nil {
+			tb.Error(err)
+		}
+		log := p.Log.String()
+		for _, wrong := range []string{"DATA RACE", "panic: ", "fatal error: "} {
+			if strings.Contains(log, wrong) {
+				tb.Errorf("%s: %s", p, wrong)
+			}
+		}
+		if tb.Failed() {
+			const most = 6000
+			tb.Logf("log of %s:\n%s", p, log[max(0, len(log)-most):])
+		}
+	})
 	return p
 }
 
