@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgevict/internal/livetest"
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
 
 // bulkRows are changed by one UPDATE: as many as pgevict's triggers name before they say "any row".
@@ -101,11 +101,11 @@ func newBenchWriter(b *testing.B, pg *livetest.Postgres, feed, descriptor string
 		benchExec(b, w.conn, "DROP TRIGGER changed ON actions")
 	}
 	if feed == "pgevict" {
-		triggers := pgnotify.Triggers{
-			Tables:  []pgnotify.Watch{{Schema: "public", Table: "actions", Columns: []string{"id", "actionable_type", "actionable_id"}}},
+		wanted := triggers.Wanted{
+			Tables:  []triggers.Table{{Schema: "public", Name: "actions", Columns: []string{"id", "actionable_type", "actionable_id"}}},
 			Channel: w.channel, MaxRows: bulkRows,
 		}
-		if _, err := triggers.Install(b.Context(), w.conn.PgConn(), time.Second); err != nil {
+		if _, err := wanted.Install(b.Context(), w.conn.PgConn(), time.Second); err != nil {
 			b.Fatal(err)
 		}
 	}

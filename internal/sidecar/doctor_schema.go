@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 	"pgevict/rules"
 )
 
@@ -136,7 +137,7 @@ func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.R
 			with = append(with, nameOf(r))
 		}
 	}
-	states, err := triggers(d.config, d.set).Status(ctx, conn)
+	states, err := wantedTriggers(d.config, d.set).Status(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -145,11 +146,11 @@ func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.R
 		name := strings.Trim(s.Schema+"."+s.Table, ".")
 		found := fmt.Sprintf("%s: pgevict's own are %s: %s", name, s.State, strings.Join(s.Notes, "; "))
 		switch {
-		case !s.Drift() || s.State == pgnotify.NoTable: // which was said
-		case s.State == pgnotify.TriggersLeftOver:
+		case !s.Drift() || s.State == triggers.NoTable: // which was said
+		case s.State == triggers.LeftOver:
 			d.say("warn", "triggers", found, "pgevict triggers install drops what no rule needs")
 			good = false
-		case s.State != pgnotify.TriggersMissing || slices.Contains(with, name):
+		case s.State != triggers.Missing || slices.Contains(with, name):
 			d.say("fail", "triggers", found+"; changes that the rules count may not be told of", "pgevict triggers install")
 			good = false
 		}

@@ -15,6 +15,7 @@ import (
 
 	"pgevict/internal/livetest"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 	"pgevict/rules"
 )
 
@@ -100,8 +101,8 @@ func (r *randomTable) make(url string) {
 	}
 	r.exec(r.writer, sql)
 	columns, _ := r.set.Columns("", r.name)
-	triggers := pgnotify.Triggers{Tables: []pgnotify.Watch{{Table: r.name, Columns: columns, Quiet: r.set.OnlyChanged("", r.name)}}, Channel: "events", MaxRows: propertyBound}
-	if _, err := triggers.Install(r.Context(), r.ears.PgConn(), time.Minute); err != nil {
+	wanted := triggers.Wanted{Tables: []triggers.Table{{Name: r.name, Columns: columns, SkipUnchanged: r.set.OnlyChanged("", r.name)}}, Channel: "events", MaxRows: propertyBound}
+	if _, err := wanted.Install(r.Context(), r.ears.PgConn(), time.Minute); err != nil {
 		r.Fatal(err)
 	}
 	catalog, err := pgnotify.LoadCatalog(r.Context(), r.ears.PgConn(), []string{r.name}, r.set.Columns)

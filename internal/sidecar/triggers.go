@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgevict/internal/config"
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 	"pgevict/rules"
 )
 
@@ -78,7 +78,7 @@ func (t *triggersCommand) run(ctx context.Context, verb string, environ []string
 			return UsageError{err}
 		}
 		return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
-			did, err := pgnotify.UninstallTriggers(ctx, conn, t.lockTimeout)
+			did, err := triggers.Uninstall(ctx, conn, t.lockTimeout)
 			return errors.Join(err, t.say(did))
 		})
 	}
@@ -90,7 +90,7 @@ func (t *triggersCommand) run(ctx context.Context, verb string, environ []string
 	if err != nil {
 		return err
 	}
-	wanted := triggers(cfg, set)
+	wanted := wantedTriggers(cfg, set)
 	switch verb {
 	case "print":
 		_, err := io.WriteString(t.out, wanted.Script())
@@ -120,13 +120,13 @@ func (t *triggersCommand) run(ctx context.Context, verb string, environ []string
 	})
 }
 
-// triggers is what the rules ask for.
-func triggers(cfg config.Config, set *rules.Set) pgnotify.Triggers {
-	t := pgnotify.Triggers{Channel: cfg.EventsChannels[0], MaxRows: cfg.TriggersMaxRows}
+// wantedTriggers is what the rules ask for.
+func wantedTriggers(cfg config.Config, set *rules.Set) triggers.Wanted {
+	t := triggers.Wanted{Channel: cfg.EventsChannels[0], MaxRows: cfg.TriggersMaxRows}
 	for _, table := range set.Tables() {
 		columns, _ := set.Columns(table.Schema, table.Name)
-		t.Tables = append(t.Tables, pgnotify.Watch{
-			Schema: table.Schema, Table: table.Name, Columns: columns, Quiet: set.OnlyChanged(table.Schema, table.Name),
+		t.Tables = append(t.Tables, triggers.Table{
+			Schema: table.Schema, Name: table.Name, Columns: columns, SkipUnchanged: set.OnlyChanged(table.Schema, table.Name),
 		})
 	}
 	return t
@@ -152,7 +152,7 @@ func (t *triggersCommand) say(did []string) error {
 }
 
 // print prints the states, and gives ErrDrift if one of them is not as it should be.
-func (t *triggersCommand) print(states []pgnotify.TriggerState) error {
+func (t *triggersCommand) print(states []triggers.State) error {
 	var drift error
 	for _, s := range states {
 		if s.Drift() {
@@ -171,7 +171,7 @@ func (t *triggersCommand) print(states []pgnotify.TriggerState) error {
 	return drift
 }
 
-func stateText(s pgnotify.TriggerState) string {
+func stateText(s triggers.State) string {
 	table := s.Table
 	if s.Schema != "" {
 		table = s.Schema + "." + s.Table

@@ -1,4 +1,4 @@
-package pgnotify_test
+package triggers_test
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
 
 // covered reports whether what was sent covers the row: exactly, with the column not known, or as any row.
@@ -24,9 +24,9 @@ func covered(sent []string, op, id, text string) (how string) {
 	return ""
 }
 
-func TestTriggersNeverFailTheWriteWhateverTheLength(t *testing.T) {
+func TestNeverFailTheWriteWhateverTheLength(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, triggers.Table{Name: "t", Columns: []string{"a"}})
 	id := 0
 	how := map[string]int{}
 	for _, unit := range []string{"x", `"`, "\x01", "中"} {
@@ -49,7 +49,7 @@ func TestTriggersNeverFailTheWriteWhateverTheLength(t *testing.T) {
 		t.Errorf("of exact, key alone and any row some were not tried: %v", how)
 	}
 	// All of them at once, and those that fit into a message by themselves.
-	w.triggers.MaxRows = 1000
+	w.wanted.MaxRows = 1000
 	w.install()
 	if sent := w.rows(`UPDATE t SET a = a || 'z'`); covered(sent, "update", "1", "yz") != "any row" {
 		t.Errorf("rows that are too long among others: %.300q", sent)
@@ -68,9 +68,9 @@ func TestTriggersNeverFailTheWriteWhateverTheLength(t *testing.T) {
 	}
 }
 
-func TestTriggersSendAnyRowBeyondTheBound(t *testing.T) {
+func TestSendAnyRowBeyondTheBound(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, pgnotify.Watch{Table: "t"})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, triggers.Table{Name: "t"})
 	if sent := w.rows(`INSERT INTO t SELECT generate_series(1, 10)`); len(sent) != 10 {
 		t.Errorf("as many as the bound: %q", sent)
 	}
@@ -85,10 +85,10 @@ func TestTriggersSendAnyRowBeyondTheBound(t *testing.T) {
 	}
 }
 
-func TestTriggersWithoutKeyOrColumns(t *testing.T) {
+func TestWithoutKeyOrColumns(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (a text, b int); CREATE TABLE bare (x int); CREATE TABLE empty ();`,
-		pgnotify.Watch{Table: "t", Columns: []string{"a", "nowhere"}}, pgnotify.Watch{Table: "bare"}, pgnotify.Watch{Table: "empty"})
+		triggers.Table{Name: "t", Columns: []string{"a", "nowhere"}}, triggers.Table{Name: "bare"}, triggers.Table{Name: "empty"})
 	w.sends(`INSERT INTO t VALUES ('a', 1), ('a', 2), (NULL, NULL)`, "insert public.t nil→{a=a}", "insert public.t nil→{a NULL}")
 	w.sends(`UPDATE t SET a = 'b' WHERE b = 1`, "update public.t {a=a}→{a=b}")
 	w.sends(`DELETE FROM t WHERE b = 1`, "delete public.t {a=b}→nil")
@@ -97,9 +97,9 @@ func TestTriggersWithoutKeyOrColumns(t *testing.T) {
 }
 
 // What happens to a table after its triggers were made must not fail its writes either.
-func TestTriggersSurviveTheirTable(t *testing.T) {
+func TestSurviveTheirTable(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text)`, pgnotify.Watch{Table: "t", Columns: []string{"a", "b", "c"}})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text)`, triggers.Table{Name: "t", Columns: []string{"a", "b", "c"}})
 	exec(t, w.writer, `ALTER TABLE t RENAME a TO renamed`)
 	w.sends(`INSERT INTO t VALUES (1, 'a')`, "insert public.t any row")
 	w.sends(`INSERT INTO t VALUES (2, 'a'), (3, 'a')`, "insert public.t any row")
@@ -125,7 +125,7 @@ func TestTriggersSurviveTheirTable(t *testing.T) {
 
 // A column may come to be of a type of which the text depends on the session's settings, which the triggers do not fix
 // where they need not.
-func TestTriggersSurviveAnotherType(t *testing.T) {
+func TestSurviveAnotherType(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `SET TimeZone = 'Asia/Taipei'; SET IntervalStyle = iso_8601; SET DateStyle = German; SET extra_float_digits = -10; SET bytea_output = escape`)
 	values := map[string]string{"timestamptz": "now()", "interval": "'1 day'", "float8": "0.1", "bytea": `'\x00'`, "money": "1.5::numeric::money",
@@ -133,7 +133,7 @@ func TestTriggersSurviveAnotherType(t *testing.T) {
 	for _, from := range []string{"smallint", "int", "bigint", "text", "varchar(40)", "char(40)", "boolean", "uuid"} {
 		for to, value := range values {
 			exec(t, w.writer, fmt.Sprintf(`DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, c %s)`, from))
-			w.triggers.Tables, w.columns = []pgnotify.Watch{{Table: "t", Columns: []string{"c"}}}, columns{"t": {"id", "c"}}
+			w.wanted.Tables, w.columns = []triggers.Table{{Name: "t", Columns: []string{"c"}}}, columns{"t": {"id", "c"}}
 			w.install()
 			exec(t, w.writer, fmt.Sprintf(`ALTER TABLE t ALTER c TYPE %s USING NULL`, to))
 			w.sends(`INSERT INTO t VALUES (1, `+value+`)`, "insert public.t any row")
@@ -144,9 +144,9 @@ func TestTriggersSurviveAnotherType(t *testing.T) {
 	}
 }
 
-func TestTriggersNeedNoRightsOfTheWriter(t *testing.T) {
+func TestNeedNoRightsOfTheWriter(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, secret text)`, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, secret text)`, triggers.Table{Name: "t", Columns: []string{"a"}})
 	role := "writer_" + w.writer.Config().Database
 	exec(t, w.writer, fmt.Sprintf(`CREATE ROLE %s; GRANT INSERT, UPDATE (a), DELETE, TRUNCATE ON t TO %[1]s; GRANT SELECT (id) ON t TO %[1]s`, role))
 	exec(t, w.writer, "SET ROLE "+role)
@@ -164,36 +164,36 @@ func TestTriggersNeedNoRightsOfTheWriter(t *testing.T) {
 }
 
 // A change of text is one, whatever the collation calls equal.
-func TestTriggersSeeWhatACollationDoesNot(t *testing.T) {
+func TestSeeWhatACollationDoesNot(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 		CREATE TABLE t (id int PRIMARY KEY, tags text[] COLLATE ci); INSERT INTO t VALUES (1, '{b}'), (2, '{b}')`,
-		pgnotify.Watch{Table: "t", Columns: []string{"tags"}, Quiet: true})
+		triggers.Table{Name: "t", Columns: []string{"tags"}, SkipUnchanged: true})
 	w.sends(`UPDATE t SET tags = '{B}'`, "update public.t {id=1 tags={b}}→{id=1 tags={B}}", "update public.t {id=2 tags={b}}→{id=2 tags={B}}")
 	w.sends(`UPDATE t SET tags = '{B}'`)
 }
 
-func TestTriggersAfterAUUIDBecameText(t *testing.T) {
+func TestAfterAUUIDBecameText(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, c uuid)`, pgnotify.Watch{Table: "t", Columns: []string{"c"}})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, c uuid)`, triggers.Table{Name: "t", Columns: []string{"c"}})
 	exec(t, w.writer, `ALTER TABLE t ALTER c TYPE text`)
 	w.sends(`INSERT INTO t VALUES (1, 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11')`, "insert public.t any row")
 }
 
-func TestTriggersOfColumnsNamedAsAliases(t *testing.T) {
+func TestOfColumnsNamedAsAliases(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, x int, r int, o int, s int)`, pgnotify.Watch{Table: "t", Columns: []string{"x", "r", "o", "s"}})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, x int, r int, o int, s int)`, triggers.Table{Name: "t", Columns: []string{"x", "r", "o", "s"}})
 	w.sends(`INSERT INTO t VALUES (2, 1, 2, 3, 4)`, "insert public.t nil→{id=2 o=3 r=2 s=4 x=1}")
 	w.sends(`INSERT INTO t VALUES (3, 1, 1, 1, 1), (4, 1, 1, 1, 1)`, "insert public.t nil→{id=3 o=1 r=1 s=1 x=1}", "insert public.t nil→{id=4 o=1 r=1 s=1 x=1}")
 	w.sends(`UPDATE t SET x = 5 WHERE id < 4`, "update public.t {id=2 o=3 r=2 s=4 x=1}→{id=2 o=3 r=2 s=4 x=5}", "update public.t {id=3 o=1 r=1 s=1 x=1}→{id=3 o=1 r=1 s=1 x=5}")
 }
 
 // One row among many of which old and new do not fit into one message makes them "any row", soon.
-func TestTriggersGiveUpOnALongRow(t *testing.T) {
+func TestGiveUpOnALongRow(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 2000) i;
 		UPDATE t SET a = repeat(E'line with "quote"\n', 195) WHERE id = 333`)
-	w.triggers.MaxRows, w.triggers.Tables = 2000, []pgnotify.Watch{{Table: "t", Columns: []string{"a"}}}
+	w.wanted.MaxRows, w.wanted.Tables = 2000, []triggers.Table{{Name: "t", Columns: []string{"a"}}}
 	w.columns["t"] = []string{"id", "a"}
 	w.install()
 	w.sends(`UPDATE t SET a = a || 'x'`, "update public.t any row")

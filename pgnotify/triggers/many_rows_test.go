@@ -1,4 +1,4 @@
-package pgnotify_test
+package triggers_test
 
 import (
 	"fmt"
@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
 
 // Statements over many rows, of which some change in one column, some in another, and some not at all.
-func TestTriggersSendManyRowsExactly(t *testing.T) {
+func TestSendManyRowsExactly(t *testing.T) {
 	t.Parallel()
 	for form, rows := range map[string]int{"rows": 1000, "columns": 1500} {
 		t.Run(form, func(t *testing.T) { sendManyRows(t, rows) })
@@ -20,7 +20,7 @@ func TestTriggersSendManyRowsExactly(t *testing.T) {
 func sendManyRows(t *testing.T, rows int) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, "b, %s ""b""" int, n numeric, other int)`)
-	w.triggers.MaxRows, w.triggers.Tables = rows, []pgnotify.Watch{{Table: "t", Columns: []string{"a", `b, %s "b"`, "n"}}}
+	w.wanted.MaxRows, w.wanted.Tables = rows, []triggers.Table{{Name: "t", Columns: []string{"a", `b, %s "b"`, "n"}}}
 	w.columns["t"] = []string{"id", "a", `b, %s "b"`, "n"}
 	w.install()
 	images := func(where string) (images []string) {
@@ -92,10 +92,10 @@ func sortedLines(op string, old, now []string) (lines []string) {
 }
 
 // Messages are cut between rows whatever their number and length, and the settings of the writer stay as they were.
-func TestTriggersCutManyRows(t *testing.T) {
+func TestCutManyRows(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
-	w.triggers.MaxRows = 1500
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text)`, triggers.Table{Name: "t", Columns: []string{"a"}})
+	w.wanted.MaxRows = 1500
 	w.install()
 	for _, n := range []int{2, 3, 50, 51, 101, 777, 1500} {
 		// Lengths that grow, so that what the first rows tell is wrong, and characters that JSON writes longer.
@@ -141,10 +141,10 @@ func TestTriggersCutManyRows(t *testing.T) {
 }
 
 // One value that all rows have is sent once, also if it is all that there is; and columns may have the names of variables.
-func TestTriggersSendOneValueOnce(t *testing.T) {
+func TestSendOneValueOnce(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (path text, done int)`)
-	w.triggers.MaxRows, w.triggers.Tables = 2000, []pgnotify.Watch{{Table: "t", Columns: []string{"path"}}}
+	w.wanted.MaxRows, w.wanted.Tables = 2000, []triggers.Table{{Name: "t", Columns: []string{"path"}}}
 	w.columns["t"] = []string{"path"}
 	w.install()
 	for _, step := range []struct {

@@ -1,18 +1,18 @@
-package pgnotify_test
+package triggers_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
 
 // Postgres fails a statement that comes to a foreign table if triggers want to see its rows together, so a table that has
 // such a partition, or such a child, is told of row by row.
-func TestTriggersOfForeignPartitions(t *testing.T) {
+func TestOfForeignPartitions(t *testing.T) {
 	t.Parallel()
-	w := wire(t, strings.Replace(parted, ", PRIMARY KEY (id, region)", "", 1), pgnotify.Watch{Table: "t", Columns: []string{"id", "region"}})
+	w := wire(t, strings.Replace(parted, ", PRIMARY KEY (id, region)", "", 1), triggers.Table{Name: "t", Columns: []string{"id", "region"}})
 	w.abroad()
 	exec(t, w.writer, `CREATE TABLE far (id int, region text, a text); CREATE FOREIGN TABLE t_jp PARTITION OF t FOR VALUES IN ('jp') SERVER abroad OPTIONS (table_name 'far')`)
 	w.install()
@@ -34,12 +34,12 @@ func TestTriggersOfForeignPartitions(t *testing.T) {
 	}
 }
 
-func TestTriggersOfForeignChildren(t *testing.T) {
+func TestOfForeignChildren(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text); CREATE TABLE near () INHERITS (t); CREATE TABLE far (id int, a text)`)
 	w.abroad()
 	exec(t, w.writer, `CREATE FOREIGN TABLE child () INHERITS (t) SERVER abroad OPTIONS (table_name 'far'); INSERT INTO far VALUES (3, 'far')`)
-	w.triggers.Tables, w.columns["t"] = []pgnotify.Watch{{Table: "t", Columns: []string{"a"}}}, []string{"id", "a"}
+	w.wanted.Tables, w.columns["t"] = []triggers.Table{{Name: "t", Columns: []string{"a"}}}, []string{"id", "a"}
 	w.install()
 	w.sends(`INSERT INTO t VALUES (1, 'a')`, "insert public.t nil→{a=a id=1}")
 	w.sends(`INSERT INTO near VALUES (2, 'a')`, "insert public.t nil→{a=a id=2}")

@@ -1,4 +1,4 @@
-package pgnotify_test
+package triggers_test
 
 import (
 	"context"
@@ -11,24 +11,92 @@ import (
 
 	"pgevict/internal/livetest"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
+
+func TestMain(m *testing.M) { livetest.Main(m) }
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// columns answers as a rules file that names these tables, with schema or without.
+type columns map[string][]string
+
+func (c columns) ask(schema, table string) (names []string, ok bool) {
+	for name, of := range c {
+		s, t, qualified := strings.Cut(name, ".")
+		if !qualified {
+			s, t = "", name
+		}
+		if t == table && (s == "" || schema == "" || s == schema) {
+			ok = true
+			names = append(names, of...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), ok
+}
+
+// catalog returns a decoder that knows the database.
+func catalog(t *testing.T, conn *pgx.Conn, c columns) pgnotify.Decoder {
+	t.Helper()
+	var tables []string
+	for name := range c {
+		tables = append(tables, name[strings.IndexByte(name, '.')+1:])
+	}
+	loaded, err := pgnotify.LoadCatalog(t.Context(), conn.PgConn(), tables, c.ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pgnotify.Decoder{Columns: c.ask, Catalog: loaded}
+}
+
+// texts puts an image into words.
+func texts(i pgnotify.Image) string {
+	if i == nil {
+		return "nil"
+	}
+	words := []string{}
+	for _, c := range i {
+		text := c.Name + "=" + c.Text
+		if c.Null {
+			text = c.Name + " NULL"
+		}
+		words = append(words, text)
+	}
+	return "{" + strings.Join(words, " ") + "}"
+}
 
 // wired is a database with triggers, and somebody who hears what they send.
 type wired struct {
 	*testing.T
 	writer, ears *pgx.Conn
-	triggers     pgnotify.Triggers
+	wanted       triggers.Wanted
 	columns      columns
 }
 
 // wire makes the tables, and the triggers that watch some of them.
-func wire(t *testing.T, tables string, watch ...pgnotify.Watch) *wired {
+func wire(t *testing.T, tables string, watch ...triggers.Table) *wired {
 	t.Helper()
 	url := livetest.Database(t)
 	w := &wired{T: t, writer: connect(t, url), ears: connect(t, url), columns: columns{}}
-	w.triggers = pgnotify.Triggers{Tables: watch, Channel: "events", MaxRows: 10}
+	w.wanted = triggers.Wanted{Tables: watch, Channel: "events", MaxRows: 10}
 	for _, table := range watch {
-		w.columns[table.Table] = append([]string{"id"}, table.Columns...)
+		w.columns[table.Name] = append([]string{"id"}, table.Columns...)
 	}
 	exec(t, w.writer, tables)
 	exec(t, w.ears, `LISTEN events`)
@@ -38,7 +106,7 @@ func wire(t *testing.T, tables string, watch ...pgnotify.Watch) *wired {
 
 func (w *wired) install() (did []string) {
 	w.Helper()
-	did, err := w.triggers.Install(w.Context(), w.ears.PgConn(), 10*time.Second)
+	did, err := w.wanted.Install(w.Context(), w.ears.PgConn(), 10*time.Second)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -1,11 +1,11 @@
-package pgnotify_test
+package triggers_test
 
 import (
 	"slices"
 	"strings"
 	"testing"
 
-	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
 
 const parted = `
@@ -15,9 +15,9 @@ const parted = `
 	CREATE TABLE t_fr PARTITION OF t_eu FOR VALUES IN ('fr');
 	CREATE TABLE t_us PARTITION OF t FOR VALUES IN ('us');`
 
-func TestTriggersOfPartitions(t *testing.T) {
+func TestOfPartitions(t *testing.T) {
 	t.Parallel()
-	w := wire(t, parted, pgnotify.Watch{Table: "t", Columns: []string{"region"}})
+	w := wire(t, parted, triggers.Table{Name: "t", Columns: []string{"region"}})
 	w.sends(`INSERT INTO t VALUES (1, 'de'), (2, 'fr'), (3, 'us')`,
 		"insert public.t nil→{id=1 region=de}", "insert public.t nil→{id=2 region=fr}", "insert public.t nil→{id=3 region=us}")
 	if got := len(w.payloads(`UPDATE t SET a = 'a'`)); got != 1 {
@@ -48,9 +48,9 @@ func TestTriggersOfPartitions(t *testing.T) {
 	w.sends(`UPDATE t SET region = 'us'`, "update public.t any row")
 }
 
-func TestTriggersOfPartitionsThatCameLater(t *testing.T) {
+func TestOfPartitionsThatCameLater(t *testing.T) {
 	t.Parallel()
-	w := wire(t, parted, pgnotify.Watch{Table: "t", Columns: []string{"a"}})
+	w := wire(t, parted, triggers.Table{Name: "t", Columns: []string{"a"}})
 	exec(t, w.writer, `CREATE TABLE t_jp PARTITION OF t FOR VALUES IN ('jp'); CREATE TABLE t_es (id int NOT NULL, region text NOT NULL, a text);
 		INSERT INTO t_es VALUES (9, 'es', 'here before'); ALTER TABLE t_eu DETACH PARTITION t_fr; CREATE TABLE t_be PARTITION OF t_eu FOR VALUES IN ('be')`)
 	exec(t, w.writer, `ALTER TABLE t ATTACH PARTITION t_es FOR VALUES IN ('es')`)
@@ -69,11 +69,11 @@ func TestTriggersOfPartitionsThatCameLater(t *testing.T) {
 	check("before install")
 	states := w.states()
 	for _, part := range []string{"t_jp", "t_es", "t_be"} {
-		if s := states["public."+part]; s.State != pgnotify.TriggersMissing || !slices.ContainsFunc(s.Notes, func(n string) bool { return strings.Contains(n, "each row") }) {
+		if s := states["public."+part]; s.State != triggers.Missing || !slices.ContainsFunc(s.Notes, func(n string) bool { return strings.Contains(n, "each row") }) {
 			t.Errorf("before install, %s is %+v", part, s)
 		}
 	}
-	if s := states["public.t_fr"]; s.State != pgnotify.TriggersLeftOver {
+	if s := states["public.t_fr"]; s.State != triggers.LeftOver {
 		t.Errorf("the partition that was detached is %+v", s)
 	}
 	w.install()
@@ -90,9 +90,9 @@ func TestTriggersOfPartitionsThatCameLater(t *testing.T) {
 	w.inOrder()
 }
 
-func TestTriggersOfAPartitionThatARuleNames(t *testing.T) {
+func TestOfAPartitionThatARuleNames(t *testing.T) {
 	t.Parallel()
-	w := wire(t, parted, pgnotify.Watch{Table: "t_eu", Columns: []string{"a"}})
+	w := wire(t, parted, triggers.Table{Name: "t_eu", Columns: []string{"a"}})
 	w.sends(`INSERT INTO t VALUES (1, 'de', 'a'), (2, 'us', 'a'), (3, 'fr', 'a')`, "insert public.t_eu nil→{a=a id=1}", "insert public.t_eu nil→{a=a id=3}")
 	w.sends(`UPDATE t_de SET a = 'b'`, "update public.t_eu {a=a id=1}→{a=b id=1}")
 	w.sends(`UPDATE t SET region = 'us' WHERE id = 1`, "delete public.t_eu {a=b id=1}→nil")
@@ -105,7 +105,7 @@ func TestTriggersOfAPartitionThatARuleNames(t *testing.T) {
 	w.sends(`TRUNCATE t_be`, "truncate public.t_eu any row")
 
 	// Both the whole and a part.
-	w.triggers.Tables = append(w.triggers.Tables, pgnotify.Watch{Table: "t", Columns: []string{"region"}})
+	w.wanted.Tables = append(w.wanted.Tables, triggers.Table{Name: "t", Columns: []string{"region"}})
 	w.columns["t"] = []string{"id", "region"}
 	w.install()
 	w.inOrder()
@@ -114,10 +114,10 @@ func TestTriggersOfAPartitionThatARuleNames(t *testing.T) {
 	w.sends(`TRUNCATE t_de`, "truncate public.t any row", "truncate public.t_eu any row")
 }
 
-func TestTriggersOfChildren(t *testing.T) {
+func TestOfChildren(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE p (id int PRIMARY KEY, a text); CREATE TABLE c (b text) INHERITS (p); CREATE TABLE q (z int); CREATE TABLE g () INHERITS (c, q);`,
-		pgnotify.Watch{Table: "p", Columns: []string{"a"}}, pgnotify.Watch{Table: "q", Columns: []string{"z"}})
+		triggers.Table{Name: "p", Columns: []string{"a"}}, triggers.Table{Name: "q", Columns: []string{"z"}})
 	w.sends(`INSERT INTO p VALUES (1, 'p')`, "insert public.p nil→{a=p id=1}")
 	w.sends(`INSERT INTO c VALUES (2, 'c', 'b'), (3, 'c', 'b')`, "insert public.p nil→{a=c id=2}", "insert public.p nil→{a=c id=3}")
 	w.sends(`INSERT INTO g VALUES (4, 'g', 'b', 5)`, "insert public.p nil→{a=g id=4}", "insert public.q nil→{z=5}")
@@ -128,7 +128,7 @@ func TestTriggersOfChildren(t *testing.T) {
 	w.inOrder()
 
 	// A rule for the child alone hears of statements on the parent too.
-	w.triggers.Tables, w.columns = []pgnotify.Watch{{Table: "c", Columns: []string{"id", "b"}}}, columns{"c": {"id", "b"}}
+	w.wanted.Tables, w.columns = []triggers.Table{{Name: "c", Columns: []string{"id", "b"}}}, columns{"c": {"id", "b"}}
 	w.install()
 	w.inOrder()
 	w.sends(`INSERT INTO c VALUES (2, 'c', 'b')`, "insert public.c nil→{b=b id=2}")

@@ -1,8 +1,13 @@
-package pgnotify
+// Package triggers is the triggers that feed pgevict: what should be in a database by the rules, what is there, and the
+// statements that make the one the other.
+//
+// sql/ holds one query, in parts: which tables are wished for (wishes.sql), the texts of their columns (columns.sql), the
+// functions and triggers that should be (functions.sql), those that are (present.sql), and what to do about it (diff.sql).
+// The bodies of the functions are in sql/bodies; what comes out of them for one table is in testdata/actions.sql.
+package triggers
 
 import (
 	"context"
-	_ "embed" // the SQL
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,32 +20,26 @@ import (
 	"pgevict/pgnotify/postgres"
 )
 
-// Watch is a table whose changes the triggers send.
-type Watch struct {
+// Table is a table whose changes the triggers send.
+type Table struct {
 	Schema  string   // empty: the tables of that name in every schema
-	Table   string   // as the catalog spells it
+	Name    string   // as the catalog spells it
 	Columns []string // that its rules need; the primary key is sent in any case
-	// Quiet says that an update which leaves all of these columns as they were need not be sent.
-	Quiet bool
+	// SkipUnchanged says that an update which leaves all of these columns as they were need not be sent.
+	SkipUnchanged bool
 }
 
-// Triggers is what should be in a database: for each table, and for its partitions and children, triggers that send its
-// changes in the format of [Events], and the functions of these triggers in a schema pgevict.
-type Triggers struct {
-	Tables  []Watch
+// Wanted is what should be in a database: for each table, and for its partitions and children, triggers that send its
+// changes as JSON, and the functions of these triggers in a schema pgevict.
+type Wanted struct {
+	Tables  []Table
 	Channel string
 	// MaxRows is the number of rows up to which a statement's rows are sent; more of them count as any row of the table.
 	MaxRows int
 }
 
-//go:embed triggers.sql
-var wantedSQL string
-
-//go:embed trigger_bodies.sql
-var triggerBodiesSQL string
-
 // wishes is the tables as JSON, as the queries take them.
-func (t Triggers) wishes() string {
+func (w Wanted) wishes() string {
 	type wish struct {
 		Schema  string   `json:"schema"`
 		Table   string   `json:"table"`
@@ -48,8 +47,8 @@ func (t Triggers) wishes() string {
 		Quiet   bool     `json:"quiet"`
 	}
 	wishes := []wish{}
-	for _, w := range t.Tables {
-		wishes = append(wishes, wish{w.Schema, w.Table, append([]string{}, w.Columns...), w.Quiet})
+	for _, t := range w.Tables {
+		wishes = append(wishes, wish{t.Schema, t.Name, append([]string{}, t.Columns...), t.SkipUnchanged})
 	}
 	text, err := json.Marshal(wishes)
 	if err != nil {
@@ -58,10 +57,28 @@ func (t Triggers) wishes() string {
 	return string(text)
 }
 
-// wanted is the query that compares what should be with what is.
-func (t Triggers) wanted() string {
-	return strings.NewReplacer("%wishes%", postgres.Literal(t.wishes()), "%bodies%", strings.TrimSpace(triggerBodiesSQL),
-		"%channel%", postgres.Literal(t.Channel), "%max_rows%", postgres.Literal(strconv.Itoa(t.MaxRows))).Replace(strings.TrimSpace(wantedSQL))
+// query is the query that compares what should be with what is.
+func (w Wanted) query() string {
+	made, err := bodies()
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	values := map[string]string{
+		"wishes": postgres.Literal(w.wishes()), "bodies": made,
+		"channel": postgres.Literal(w.Channel), "max_rows": postgres.Literal(strconv.Itoa(w.MaxRows)),
+	}
+	var parts []string
+	for _, name := range []string{"wishes", "columns", "functions", "present", "diff"} {
+		parts = append(parts, read(name+".sql"))
+	}
+	query, err := fill(strings.TrimSpace(strings.Join(parts, "")), func(name string) (string, bool) {
+		value, ok := values[name]
+		return value, ok
+	})
+	if err != nil {
+		panic(err)
+	}
+	return query
 }
 
 const scriptHead = `-- The triggers that tell pgevict of changes, made from its rules by "pgevict triggers print".
@@ -74,8 +91,8 @@ const scriptHead = `-- The triggers that tell pgevict of changes, made from its 
 `
 
 // Script is an SQL script that makes the triggers. It may run any number of times.
-func (t Triggers) Script() string {
-	query := t.wanted()
+func (w Wanted) Script() string {
+	query := w.query()
 	quote := "$pgevict$"
 	for n := 2; strings.Contains(query, quote); n++ {
 		quote = fmt.Sprintf("$pgevict%d$", n)
@@ -104,9 +121,9 @@ END
 
 // Install makes the triggers in one transaction, and says what it did, a sentence each: nothing if all was as it should
 // be. A table that a transaction holds for longer than lockTimeout is an error, and nothing is changed then.
-func (t Triggers) Install(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
+func (w Wanted) Install(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
 	err = inTransaction(ctx, conn, lockTimeout, func() error {
-		if err := conn.Exec(ctx, t.Script()).Close(); err != nil {
+		if err := conn.Exec(ctx, w.Script()).Close(); err != nil {
 			return err
 		}
 		rows, err := postgres.Query(ctx, conn, `SELECT current_setting('pgevict.did')`)

@@ -1,4 +1,4 @@
-package pgnotify_test
+package triggers_test
 
 import (
 	"fmt"
@@ -7,9 +7,10 @@ import (
 	"testing"
 
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/triggers"
 )
 
-func TestTriggersSendEachStatement(t *testing.T) {
+func TestSendEachStatement(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `
 		CREATE TABLE owner (id int PRIMARY KEY);
@@ -17,7 +18,7 @@ func TestTriggersSendEachStatement(t *testing.T) {
 		CREATE VIEW first_actions AS SELECT id, owner, kind FROM actions WHERE id < 100;
 		CREATE TABLE source (id bigint, kind text);
 		INSERT INTO owner VALUES (1), (2), (3); INSERT INTO source VALUES (50, 'm'), (51, 'm')`,
-		pgnotify.Watch{Table: "actions", Columns: []string{"owner", "kind"}})
+		triggers.Table{Name: "actions", Columns: []string{"owner", "kind"}})
 	const table = "public.actions "
 	w.sends(`INSERT INTO actions VALUES (1, 1, 'a')`, "insert "+table+"nil→{id=1 kind=a owner=1}")
 	w.sends(`INSERT INTO actions VALUES (2, 2, 'a "b" \ 中'), (3, NULL, NULL)`,
@@ -54,10 +55,10 @@ func TestTriggersSendEachStatement(t *testing.T) {
 	w.sends(`INSERT INTO source VALUES (1, 'nobody watches this')`)
 }
 
-func TestTriggersSendQuietTablesOnlyWhenTheyChange(t *testing.T) {
+func TestSendQuietTablesOnlyWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, doc jsonb, other int); INSERT INTO t SELECT i, 'a', '{"x": 1}' FROM generate_series(1, 5) i`,
-		pgnotify.Watch{Table: "t", Columns: []string{"a", "doc"}, Quiet: true})
+		triggers.Table{Name: "t", Columns: []string{"a", "doc"}, SkipUnchanged: true})
 	long := strings.Repeat("x", 8000)
 	w.sends(`UPDATE t SET other = 1 WHERE id = 1`)
 	w.sends(`UPDATE t SET other = 2, doc = doc || '{}'`)
@@ -73,9 +74,9 @@ func TestTriggersSendQuietTablesOnlyWhenTheyChange(t *testing.T) {
 }
 
 // The same for a table of which no text depends on settings, so that its triggers do not fix them.
-func TestTriggersOfAnotherSearchPath(t *testing.T) {
+func TestOfAnotherSearchPath(t *testing.T) {
 	t.Parallel()
-	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, u uuid, b bool, doc jsonb); `, pgnotify.Watch{Table: "t", Columns: []string{"a", "u", "b", "doc"}, Quiet: true})
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, u uuid, b bool, doc jsonb); `, triggers.Table{Name: "t", Columns: []string{"a", "u", "b", "doc"}, SkipUnchanged: true})
 	exec(t, w.writer, `CREATE SCHEMA evil;
 		CREATE FUNCTION evil.to_json(text) RETURNS json LANGUAGE sql AS 'SELECT ''"evil"''::json';
 		CREATE FUNCTION evil.cat(text, text) RETURNS text LANGUAGE sql AS 'SELECT ''evil''';
@@ -100,7 +101,7 @@ func TestTriggersOfAnotherSearchPath(t *testing.T) {
 	w.sends(`TRUNCATE t`, "truncate public.t any row")
 }
 
-func TestTriggersTextIsThatOfFixedSettings(t *testing.T) {
+func TestTextIsThatOfFixedSettings(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `
 		CREATE TYPE mood AS ENUM ('a "b"', 'sad'); CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN positive AS int CHECK (VALUE > 0);
@@ -108,7 +109,7 @@ func TestTriggersTextIsThatOfFixedSettings(t *testing.T) {
 		CREATE TABLE "Odd, ""Table" ("The Key" moment, at timestamptz, plain timestamp, "day" date, span interval, raw bytea, f4 float4, f8 float8, price money,
 			tags text[], whens timestamptz[], m mood, n positive, during tstzrange, p pair, flag bool, num numeric, made int GENERATED ALWAYS AS (1 + 1) STORED,
 			uid uuid, fixed char(5), reg regclass, "step" int, "r" int, "o" int, "messages" text, x1 text, nothing text, PRIMARY KEY ("The Key", m));`,
-		pgnotify.Watch{Schema: "public", Table: `Odd, "Table`, Columns: []string{"at", "plain", "day", "span", "raw", "f4", "f8", "price", "tags", "whens", "n", "during", "p", "flag",
+		triggers.Table{Schema: "public", Name: `Odd, "Table`, Columns: []string{"at", "plain", "day", "span", "raw", "f4", "f8", "price", "tags", "whens", "n", "during", "p", "flag",
 			"num", "made", "uid", "fixed", "reg", "step", "r", "o", "messages", "x1", "nothing"}})
 	const insert = `INSERT INTO "Odd, ""Table" SELECT t, t, t, '2024-02-29', '1 year 2 days 03:04:05', '\x00ff41', 0.1, 1e100::float8 / 3, 12.5::numeric::money,
 		ARRAY['a', 'b "c"', NULL], ARRAY[t], 'a "b"', 7, tstzrange(t, NULL), ROW(1, t)::pair, true, 1.50, DEFAULT_, '550E8400-e29b-41d4-a716-446655440000', 'ab',

@@ -1,0 +1,130 @@
+package triggers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgevict/pgnotify/postgres"
+)
+
+// The states of a table's triggers, the worst last.
+const (
+	OK       = "ok"
+	LeftOver = "left over" // no rule needs them
+	Disabled = "disabled"
+	Outdated = "outdated" // not what the rules ask for
+	Missing  = "missing"
+	NoTable  = "no table" // the rules name one that triggers cannot watch
+)
+
+var bySeverity = []string{OK, LeftOver, Disabled, Outdated, Missing, NoTable}
+
+// State is what the database has for one table, compared with the rules.
+type State struct {
+	Schema string   `json:"schema"`
+	Table  string   `json:"table"`
+	State  string   `json:"state"`
+	Notes  []string `json:"notes"` // what is not as it should be, and what else is worth knowing
+}
+
+// Drift reports whether the database differs from the rules.
+func (s State) Drift() bool { return s.State != OK }
+
+// note adds what was found, and keeps the worst state.
+func (s *State) note(state, note string) {
+	if slices.Index(bySeverity, state) > slices.Index(bySeverity, s.State) {
+		s.State = state
+	}
+	if note != "" && !slices.Contains(s.Notes, note) {
+		s.Notes = append(s.Notes, note)
+	}
+}
+
+// Status compares the database with what should be there: a state for each table of the rules and each of its partitions
+// and children, and for each other table that still has triggers of ours. It needs no rights but to connect.
+func (w Wanted) Status(ctx context.Context, conn *pgconn.PgConn) ([]State, error) {
+	states, err := w.status(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("read the triggers: %w", err)
+	}
+	return states, nil
+}
+
+func (w Wanted) status(ctx context.Context, conn *pgconn.PgConn) ([]State, error) {
+	objects, err := postgres.Query(ctx, conn, w.query()+" ORDER BY nspname, relname, step, object")
+	if err != nil {
+		return nil, err
+	}
+	var found []*State
+	find := func(schema, table string) *State {
+		for _, s := range found {
+			if s.Schema == schema && s.Table == table {
+				return s
+			}
+		}
+		found = append(found, &State{Schema: schema, Table: table, State: OK, Notes: []string{}})
+		return found[len(found)-1]
+	}
+	for _, o := range objects {
+		schema, table, object, state := o[1], o[2], o[3], o[4]
+		copied := strings.HasPrefix(object, "copy of ")
+		switch {
+		case table == "":
+			if state == LeftOver {
+				find(schema, table).note(state, object+" is left over")
+			}
+		case copied && state == Missing: // it comes with the trigger on the partitioned table
+			find(schema, table)
+		case copied && state == Outdated:
+			find(schema, table).note(state, "each row is sent by itself, until install runs again")
+		case state == OK:
+			find(schema, table)
+		default:
+			find(schema, table).note(state, object+" is "+state)
+		}
+	}
+	facts, err := postgres.Query(ctx, conn, read("facts.sql"), w.wishes())
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range facts {
+		schema, table, state, note := f[0], f[1], f[2], f[3]
+		find(schema, table).note(state, note)
+	}
+	sorted := make([]State, len(found))
+	for i, s := range found {
+		sorted[i] = *s
+	}
+	slices.SortFunc(sorted, func(a, b State) int {
+		return strings.Compare(a.Schema+"\x00"+a.Table, b.Schema+"\x00"+b.Table)
+	})
+	return sorted, nil
+}
+
+// Uninstall drops all that Install ever made, in one transaction, and says what it did. That the schema pgevict
+// holds something else is an error, as is a table that a transaction holds for longer than lockTimeout; nothing is changed
+// then.
+func Uninstall(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
+	err = inTransaction(ctx, conn, lockTimeout, func() error {
+		objects, err := postgres.Query(ctx, conn, read("ours.sql"))
+		if err != nil {
+			return err
+		}
+		for _, o := range objects {
+			if err := conn.Exec(ctx, o[1]).Close(); err != nil {
+				return err
+			}
+			did = append(did, o[0])
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("uninstall triggers: %w", err)
+	}
+	return did, nil
+}
