@@ -3,6 +3,7 @@ package triggers_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,16 @@ func wire(t *testing.T, tables string, watch ...triggers.Table) *wired {
 	exec(t, w.ears, `LISTEN events`)
 	w.install()
 	return w
+}
+
+// version returns the server's major version.
+func (w *wired) version() int {
+	w.Helper()
+	n, err := strconv.Atoi(w.writer.PgConn().ParameterStatus("server_version")[:2])
+	if err != nil {
+		w.Fatal(err)
+	}
+	return n
 }
 
 func (w *wired) install() (did []string) {

@@ -88,7 +88,7 @@ func TestComeAndGo(t *testing.T) {
 		{`ALTER TABLE t_us DISABLE TRIGGER pgevict_insert`, "public.t_us", triggers.Disabled},
 		{`ALTER TABLE t_us ENABLE REPLICA TRIGGER pgevict_insert`, "public.t_us", triggers.Disabled},
 		{`DROP TRIGGER pgevict_update ON t_de`, "public.t_de", triggers.Missing},
-		{`CREATE OR REPLACE TRIGGER pgevict_update AFTER UPDATE ON t_de EXECUTE FUNCTION pgevict."public.t truncate"()`, "public.t_de", triggers.Outdated},
+		{`DROP TRIGGER pgevict_update ON t_de; CREATE TRIGGER pgevict_update AFTER UPDATE ON t_de EXECUTE FUNCTION pgevict."public.t truncate"()`, "public.t_de", triggers.Outdated},
 		{`CREATE TRIGGER pgevict_more AFTER UPDATE ON u EXECUTE FUNCTION pgevict."public.t truncate"()`, "public.u", triggers.LeftOver},
 		{`ALTER FUNCTION pgevict."public.t truncate"() RESET search_path`, "public.t", triggers.Outdated},
 		{`CREATE OR REPLACE FUNCTION pgevict."public.t insert"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END -- Made by "pgevict triggers"'`, "public.t", triggers.Outdated},

@@ -15,7 +15,7 @@ watched AS (
   FROM wish w JOIN pg_class c ON c.relname = w.relname JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND w.nspname IN ('', n.nspname)
     AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgevict')
-  GROUP BY c.oid, n.nspname
+  GROUP BY c.oid, n.nspname, c.relname, c.relkind -- catalogs have declared keys since Postgres 14
 ),
 -- Each with all of its partitions and children.
 family AS (
