@@ -25,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 
 	"pgevict/internal/livetest"
+	"pgevict/internal/livetest/workload"
 )
 
 var (
@@ -55,7 +56,8 @@ type demo struct {
 	databaseURL string
 	redis       *livetest.Redis
 	writer      *pgx.Conn
-	app         app
+	reader      *pgx.Conn
+	app         *workload.App
 	pgevict     pgevict
 	serve       *livetest.Program
 	tail        *tailer
@@ -134,18 +136,18 @@ func (d *demo) servers(ctx context.Context) error {
 	if _, err := d.writer.Exec(ctx, livetest.NotifyEvent+seedSQL); err != nil {
 		return fmt.Errorf("seed.sql: %w", err)
 	}
-	reader, err := d.connect(ctx, d.databaseURL)
-	if err != nil {
+	if d.reader, err = d.connect(ctx, d.databaseURL); err != nil {
 		return err
 	}
-	d.app = app{reader, redis.NewClient(&redis.Options{Addr: d.redis.Addr, ContextTimeoutEnabled: true})}
-	d.undo = append(d.undo, d.app.cache.Close)
+	cache := redis.NewClient(&redis.Options{Addr: d.redis.Addr, ContextTimeoutEnabled: true})
+	d.app = &workload.App{URL: d.databaseURL, Cache: cache, Truths: truths}
+	d.undo = append(d.undo, cache.Close)
 
 	var version string
 	if err := d.writer.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
 		return fmt.Errorf("ask Postgres for its version: %w", err)
 	}
-	info, err := d.app.cache.Info(ctx, "server").Result()
+	info, err := d.app.Cache.Info(ctx, "server").Result()
 	if err != nil {
 		return fmt.Errorf("ask Redis for its version: %w", err)
 	}
@@ -194,11 +196,11 @@ func (d *demo) connect(ctx context.Context, url string) (*pgx.Conn, error) {
 // begin fills the cache and starts pgevict, which sweeps, since it cannot know what it has missed.
 func (d *demo) begin(ctx context.Context) error {
 	filled := slices.Compact(slices.Sorted(slices.Values(append(shown(), busy()...))))
-	if err := errors.Join(d.app.fill(ctx, filled), d.app.fillForeign(ctx)); err != nil {
+	if err := errors.Join(d.fill(ctx, filled), d.app.PutForeign(ctx)); err != nil {
 		return err
 	}
 	key := "action:" + noteSecond
-	value, err := d.app.cache.Get(ctx, key).Result()
+	value, err := d.app.Cache.Get(ctx, key).Result()
 	if err != nil {
 		return fmt.Errorf("read the cache: %w", err)
 	}
@@ -224,16 +226,16 @@ func (d *demo) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	missing, err := d.app.missingForeign(ctx)
+	missing, err := d.app.LostForeign(ctx)
 	if err != nil {
 		return err
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("gone, though no rule makes them: %s", strings.Join(missing, ", "))
+		return fmt.Errorf("%d keys are gone, though no rule makes them: %.200q", len(missing), missing)
 	}
 	say(d.out, "pgevict is ready after %s. It cannot know what it missed before, so it has swept the %.0f keys of its rules, and",
 		milliseconds(ready), metrics.Sum("pgevict_evicted_total"))
-	say(d.out, "none of the other %d. From here on each key goes when its row changes:", len(foreign()))
+	say(d.out, "none of the other %d. From here on each key goes when its row changes:", len(workload.Foreign()))
 	return nil
 }
 
@@ -282,7 +284,7 @@ func (d *demo) settle(ctx context.Context) error {
 
 // keep leaves everything running, and says what can be done with it.
 func (d *demo) keep(ctx context.Context, in io.Reader) error {
-	if err := d.app.fill(ctx, shown()); err != nil {
+	if err := d.fill(ctx, shown()); err != nil {
 		return err
 	}
 	host, port, _ := strings.Cut(d.redis.Addr, ":")

@@ -5,19 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"pgevict/internal/livetest/workload"
 )
 
 const (
 	writers    = 4
 	readers    = 2
 	writeFor   = 3 * time.Second
-	writePause = 2 * time.Millisecond // between two writes of one writer
+	writePause = 2 * time.Millisecond // from one write of a writer to the next
+	readPause  = 200 * time.Microsecond
 )
 
 // writes are what a writer does: to any of the rows, and now and then a row moves to another owner, goes, or comes back.
@@ -39,39 +41,44 @@ func (d *demo) outage(ctx context.Context) error {
 		return err
 	}
 
-	var failures crew
-	reading, stopReading := context.WithCancel(ctx)
-	defer stopReading()
 	keys, began := busy(), time.Now()
+	reading, stopReading := context.WithCancel(ctx)
+	writing, stopWriting := context.WithTimeout(ctx, writeFor)
+	var readersDone, writersDone sync.WaitGroup
+	defer readersDone.Wait()
+	defer writersDone.Wait()
+	defer stopReading()
+	defer stopWriting()
 	for range readers {
-		failures.start(reading, d, func(ctx context.Context, a app) error {
-			key := keys[rand.IntN(len(keys))]
-			if rand.IntN(2) == 0 {
-				key = fmt.Sprintf("action:%d", row(began))
-			}
-			return a.get(ctx, key)
+		readersDone.Go(func() {
+			d.app.Loop(reading, readPause, func(ctx context.Context, conn *pgx.Conn) error {
+				key := keys[rand.IntN(len(keys))]
+				if rand.IntN(2) == 0 {
+					key = fmt.Sprintf("action:%d", row(began))
+				}
+				return d.app.Read(ctx, conn, key)
+			})
 		})
 	}
 	var written atomic.Int64
-	writing, stopWriting := context.WithTimeout(ctx, writeFor)
-	defer stopWriting()
-	var writerCrew crew
 	for range writers {
-		writerCrew.start(writing, d, func(ctx context.Context, a app) error {
-			// A write that has begun is finished, so that all that were committed are counted.
-			tag, err := a.db.Exec(context.WithoutCancel(ctx), writes[rand.IntN(len(writes))], row(began), rand.Float64())
-			written.Add(tag.RowsAffected())
-			time.Sleep(writePause)
-			return err
+		writersDone.Go(func() {
+			d.app.Loop(writing, writePause, func(ctx context.Context, conn *pgx.Conn) error {
+				// A write that has begun is finished, so that all that were committed are counted.
+				tag, err := conn.Exec(context.WithoutCancel(ctx), writes[rand.IntN(len(writes))], row(began), rand.Float64())
+				written.Add(tag.RowsAffected())
+				return err
+			})
 		})
 	}
 	repaired, err := d.kill(writing, before)
-	err = errors.Join(err, writerCrew.wait())
+	writersDone.Wait()
 	if err == nil {
 		err = d.settle(ctx)
 	}
 	stopReading()
-	if err = errors.Join(err, failures.wait()); err != nil {
+	readersDone.Wait()
+	if err := errors.Join(err, d.app.Failure()); err != nil {
 		return err
 	}
 	after, err := d.counters(ctx)
@@ -95,23 +102,23 @@ func row(began time.Time) int {
 
 // verdict reads every key once more, as the application would, and compares each value with what it should be.
 func (d *demo) verdict(ctx context.Context, keys []string) error {
-	survivors, cached, err := d.app.stale(ctx, keys)
+	survivors, cached, err := d.app.Stale(ctx, keys)
 	if err != nil {
 		return err
 	}
-	missing, err := d.app.missingForeign(ctx)
+	missing, err := d.app.LostForeign(ctx)
 	if err != nil {
 		return err
 	}
 	say(d.out, "  %-28s %d of %d, compared with their rows: stale %d", "cached values", cached, len(keys), len(survivors))
-	say(d.out, "  %-28s %d of %d still there", "keys outside the rules", len(foreign())-len(missing), len(foreign()))
+	say(d.out, "  %-28s %d of %d still there", "keys outside the rules", len(workload.Foreign())-len(missing), len(workload.Foreign()))
 	switch {
 	case cached == 0:
 		return errors.New("nothing was in the cache, so nothing was shown")
 	case len(survivors) > 0:
-		return fmt.Errorf("stale: %s", strings.Join(survivors, ", "))
+		return fmt.Errorf("stale: %v", survivors)
 	case len(missing) > 0:
-		return fmt.Errorf("gone, though no rule makes them: %s", strings.Join(missing, ", "))
+		return fmt.Errorf("%d keys are gone, though no rule makes them: %.200q", len(missing), missing)
 	}
 	return nil
 }
@@ -153,39 +160,4 @@ func (d *demo) counters(ctx context.Context) (counters, error) {
 		changes: metrics.Sum("pgevict_changes_total", `source="`+d.channels()[0]+`"`),
 		gaps:    metrics.Sum("pgevict_gaps_total"), sweeps: metrics.Sum("pgevict_sweeps_total"),
 	}, nil
-}
-
-// crew are goroutines that do the same again and again, each with a connection of its own.
-type crew struct {
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	errs []error
-}
-
-func (c *crew) start(ctx context.Context, d *demo, step func(context.Context, app) error) {
-	c.wg.Go(func() {
-		err := func() error {
-			conn, err := pgx.Connect(ctx, d.databaseURL)
-			if err != nil {
-				return err
-			}
-			defer conn.Close(context.WithoutCancel(ctx))
-			for ctx.Err() == nil {
-				if err := step(ctx, app{conn, d.app.cache}); err != nil && ctx.Err() == nil {
-					return err
-				}
-			}
-			return nil
-		}()
-		if err != nil && ctx.Err() == nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.errs = append(c.errs, err)
-		}
-	})
-}
-
-func (c *crew) wait() error {
-	c.wg.Wait()
-	return errors.Join(c.errs...)
 }

@@ -45,12 +45,12 @@ func (d *demo) restore(ctx context.Context) error {
 // statement executes one statement, and shows which keys go, through which channel, and how soon.
 func (d *demo) statement(ctx context.Context, sql string) error {
 	keys := shown()
-	if err := d.app.fill(ctx, keys); err != nil {
+	if err := d.fill(ctx, keys); err != nil {
 		return err
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	w := watchKeys(watching, d.app.cache, keys)
+	w := watchKeys(watching, d.app.Cache, keys)
 
 	tx, err := d.writer.Begin(ctx)
 	if err != nil {
@@ -81,13 +81,13 @@ func (d *demo) statement(ctx context.Context, sql string) error {
 		return err
 	}
 	stop()
-	stale, _, err := d.app.stale(ctx, keys)
+	stale, _, err := d.app.Stale(ctx, keys)
 	if err != nil {
 		return err
 	}
 	d.print(sql, keys, named, through, w, committed)
 	if len(stale) > 0 {
-		return fmt.Errorf("stale after %s: %s", short(sql), strings.Join(stale, ", "))
+		return fmt.Errorf("after %s: %v", short(sql), stale)
 	}
 	return d.settle(ctx)
 }
@@ -182,7 +182,7 @@ type watch struct {
 	err  error
 }
 
-func watchKeys(ctx context.Context, cache *redis.Client, keys []string) *watch {
+func watchKeys(ctx context.Context, cache redis.UniversalClient, keys []string) *watch {
 	w := &watch{gone: map[string]time.Time{}}
 	go func() {
 		for ctx.Err() == nil {
@@ -196,7 +196,7 @@ func watchKeys(ctx context.Context, cache *redis.Client, keys []string) *watch {
 	return w
 }
 
-func (w *watch) look(ctx context.Context, cache *redis.Client, keys []string) error {
+func (w *watch) look(ctx context.Context, cache redis.UniversalClient, keys []string) error {
 	pipe := cache.Pipeline()
 	replies := make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {

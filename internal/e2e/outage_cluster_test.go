@@ -56,7 +56,7 @@ func (o *outageTest) reshard() {
 	o.Helper()
 	slots := map[int]bool{0: true, livetest.Slot("profiles:all"): true}
 	for i, key := range workKeys(1) {
-		if _, tagged := tagOf(key); tagged || i%20 == 0 {
+		if locate(key).Tag != "" || i%20 == 0 {
 			slots[livetest.Slot(key)] = true
 		}
 	}

@@ -25,16 +25,9 @@ type outage struct {
 
 // outageTest is what an outage strikes. strike returns when everything is whole again.
 type outageTest struct {
-	*workload
+	*application
 	sidecar *program
 	environ []string
-}
-
-func (o *outageTest) must(err error) {
-	o.Helper()
-	if err != nil {
-		o.Fatal(err)
-	}
 }
 
 // terminate kills the sidecar's session in the server.
@@ -218,9 +211,11 @@ func (o outage) run(t *testing.T, environ ...string) (stale []string) {
 	}
 	w := newWorldWith(t, pg, workSchema+workTriggers, workRules, o.servers)
 	w.environ = append(append(w.environ, o.environ...), environ...)
-	w.set(foreign()...)
+	app := newApplication(w, truths)
+	app.must(app.PutForeign(t.Context()))
 	sidecar := w.serveReady()
-	ot := &outageTest{workload: newWorkload(w), sidecar: sidecar, environ: w.environ}
+	app.start()
+	ot := &outageTest{application: app, sidecar: sidecar, environ: w.environ}
 	ot.work()
 	ot.window.Add(1)
 	before := sidecar.metrics()
@@ -229,17 +224,23 @@ func (o outage) run(t *testing.T, environ ...string) (stale []string) {
 
 	sidecar = ot.sidecar
 	if o.empties {
-		w.set(foreign()...)
+		ot.must(ot.PutForeign(t.Context()))
 	}
 	ot.stopWriters()
 	w.rest(sidecar)
 	ot.fill100() // so that there is something to compare
 	ot.stop()
-	stale, cached := ot.stale()
+	wrong, cached, err := ot.Stale(t.Context(), allKeys())
+	ot.must(err)
+	for _, value := range wrong {
+		stale = append(stale, value.String())
+	}
 	if cached < 100 {
 		t.Errorf("only %d values are cached, so this shows little", cached)
 	}
-	if lost := w.lost(); len(lost) > 0 {
+	lost, err := ot.LostForeign(t.Context())
+	ot.must(err)
+	if len(lost) > 0 {
 		t.Errorf("%d keys that are not in the rules are gone: %q …", len(lost), lost[:min(len(lost), 10)])
 	}
 	if len(o.gaps) > 0 && sidecar.gaps(o.gaps...) == 0 {
@@ -249,7 +250,7 @@ func (o outage) run(t *testing.T, environ ...string) (stale []string) {
 		t.Errorf("a gap, though Redis lost nothing: %v", sidecar.metrics())
 	}
 	sidecar.waitFlat(before)
-	t.Logf("%d writes, %d fills, %d values cached, gaps %v", ot.writes.Load(), ot.fills.Load(), cached, sidecar.gaps())
+	t.Logf("%d writes, %d fills, %d values cached, gaps %v", ot.writes.Load(), ot.Fills(), cached, sidecar.gaps())
 	return stale
 }
 

@@ -233,7 +233,8 @@ func TestRefreshedKeysAreNeverStale(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var app sync.WaitGroup
-	l := &workload{world: w}
+	// There may be no row, and that is not cached.
+	l := newApplication(w, map[string]string{"item": `SELECT row_to_json(i)::text FROM items i WHERE id = $1::bigint`})
 	write := func(ctx context.Context, conn *pgx.Conn) error {
 		id := rand.IntN(rows)
 		tx, err := conn.Begin(ctx)
@@ -261,28 +262,11 @@ func TestRefreshedKeysAreNeverStale(t *testing.T) {
 		if rand.IntN(5) == 0 {
 			return w.cache.Del(ctx, key).Err()
 		}
-		if err := w.cache.Get(ctx, key).Err(); err != redis.Nil {
-			return err
-		}
-		began := time.Now()
-		var value string
-		err := conn.QueryRow(ctx, `SELECT row_to_json(i)::text FROM items i WHERE id = $1`, strings.TrimPrefix(key, "item:")).Scan(&value)
-		if err != nil { // there may be no row, and that is not cached
-			return err
-		}
-		ctx = context.WithoutCancel(ctx)
-		err = w.cache.Set(ctx, key, value, 0).Err()
-		if time.Since(began) > againAfter/2 {
-			return w.cache.Del(ctx, key).Err()
-		}
-		if err == nil {
-			l.fills.Add(1)
-		}
-		return err
+		return l.Read(ctx, conn, key)
 	}
 	for range 3 {
-		app.Go(func() { l.each(ctx, 3*time.Millisecond, write) })
-		app.Go(func() { l.each(ctx, 2*time.Millisecond, fill) })
+		app.Go(func() { l.Loop(ctx, 3*time.Millisecond, write) })
+		app.Go(func() { l.Loop(ctx, 2*time.Millisecond, fill) })
 	}
 	for range 2 {
 		l.work()
@@ -329,6 +313,6 @@ func TestRefreshedKeysAreNeverStale(t *testing.T) {
 	if cached < rows/2 {
 		t.Errorf("only %d are cached, so this shows little", cached)
 	}
-	t.Logf("%d writes, %d fills, %v and %v refreshed, %d cached", l.writes.Load(), l.fills.Load(),
+	t.Logf("%d writes, %d fills, %v and %v refreshed, %d cached", l.writes.Load(), l.Fills(),
 		first.metric(`pgevict_refreshed_total{rule="items"}`), second.metric(`pgevict_refreshed_total{rule="items"}`), cached)
 }

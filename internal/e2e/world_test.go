@@ -79,6 +79,13 @@ func newWorldWith(tb testing.TB, pg *livetest.Postgres, schema, rules string, se
 	return w
 }
 
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
 func (w *world) connect() *pgx.Conn {
 	w.Helper()
 	conn, err := pgx.Connect(w.Context(), w.dsn)
