@@ -1,8 +1,3 @@
-# make demo    shows the main job on a private Postgres and Redis; KEEP=1 leaves it running,
-#              TRIGGERS=pgevict shows it with pgevict's own triggers
-# make test    runs every test, with the race detector
-# make bench   measures what the README states
-
 GO     ?= go
 LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -10,27 +5,30 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian package that has it.
 NEEDED := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer gcc:gcc libc:libc6-dev
 
-.PHONY: build demo test bench lint deps
+.PHONY: help build demo test bench lint deps
 .DEFAULT_GOAL := build
 
-build:
+help: ## print what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/pgevict, as it is shipped
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/pgevict .
 
-demo: deps
+demo: deps ## show the main job on a private Postgres and Redis; KEEP=1 leaves it running, TRIGGERS=pgevict shows pgevict's own triggers
 	@KEEP=$(KEEP) TRIGGERS=$(TRIGGERS) $(GO) run ./internal/demo
 
-test: deps
+test: deps ## run every test, with the race detector
 	$(GO) test -race -timeout 15m ./...
 
-bench: deps
+bench: deps ## measure what the README states
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./internal/bench
 
-lint:
+lint: ## run go vet and golangci-lint
 	$(GO) vet ./...
 	$(GO) run $(LINT) run
 
-# Installs what is missing, with apt where there is one. Nothing of what it installs has to be running.
-deps:
+# Nothing of what it installs has to be running.
+deps: ## install what the tests and the demo start and is missing, with apt where there is one
 	@missing=; \
 	for need in $(NEEDED); do \
 		case $${need%%:*} in \

@@ -19,6 +19,7 @@ import (
 // Build says how pgevict is built.
 type Build int
 
+// The kinds of builds.
 const (
 	AsShipped Build = iota // as make build does it: static, and without symbols
 	AsTested               // with the race detector, if the program that asks for it has one
