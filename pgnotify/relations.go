@@ -147,35 +147,3 @@ func inspect(ctx context.Context, conn *pgconn.PgConn, tables []string) ([]Relat
 	}
 	return all, nil
 }
-
-// Names lists the tables, views and foreign tables of a database, as schema and name.
-func Names(ctx context.Context, conn *pgconn.PgConn) ([][2]string, error) {
-	rows, err := postgres.Query(ctx, conn, `
-		SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2 LIMIT 10000`)
-	if err != nil {
-		return nil, fmt.Errorf("read the names of tables: %w", err)
-	}
-	var names [][2]string
-	for _, row := range rows {
-		names = append(names, [2]string{row[0], row[1]})
-	}
-	return names, nil
-}
-
-// LongestRow returns the length in bytes of the longest of up to a thousand rows as JSON; 0: there is none. It takes the
-// right to read the table, and two seconds at most.
-func LongestRow(ctx context.Context, conn *pgconn.PgConn, schema, table string) (bytes int, err error) {
-	_, err = postgres.Query(ctx, conn, `SELECT set_config('statement_timeout', '2000', false)`)
-	if err == nil {
-		var rows [][]string
-		rows, err = postgres.Query(ctx, conn, `SELECT coalesce(max(octet_length(row_to_json(t)::text)), 0) FROM (SELECT * FROM `+postgres.Identifier(schema)+`.`+postgres.Identifier(table)+` LIMIT 1000) t`)
-		if err == nil {
-			_, err = fmt.Sscan(rows[0][0], &bytes)
-		}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look how long the rows are: %w", err)
-	}
-	return bytes, nil
-}

@@ -1,18 +1,13 @@
 package pgnotify_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"pgevict/internal/livetest"
 	"pgevict/pgnotify"
-	"pgevict/pgnotify/postgres"
 )
 
 func TestRelations(t *testing.T) {
@@ -73,59 +68,5 @@ public.v: view part=false of [public.v] key=[]`
 	}
 	if got, want := fmt.Sprint(exact), "[at false false day false true doc false false id true true]"; got != want {
 		t.Errorf("texts %s, want %s", got, want)
-	}
-}
-
-func TestLongestRow(t *testing.T) {
-	t.Parallel()
-	conn := connect(t, livetest.Database(t))
-	exec(t, conn, `CREATE TABLE "odd ""name" (a text); CREATE TABLE held (a int)`)
-	longest := func(table string) (int, error) {
-		return pgnotify.LongestRow(t.Context(), conn.PgConn(), "public", table)
-	}
-	if n, err := longest(`odd "name`); n != 0 || err != nil {
-		t.Errorf("of an empty table %d, %v", n, err)
-	}
-	exec(t, conn, `INSERT INTO "odd ""name" VALUES ('x'), (repeat('é', 100)), (NULL)`)
-	if n, err := longest(`odd "name`); n != len(`{"a":""}`)+200 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if _, err := longest("gone"); err == nil {
-		t.Error("no error of a table that is not there")
-	}
-	holder := connect(t, conn.Config().ConnString())
-	exec(t, holder, `BEGIN; LOCK TABLE held`)
-	if _, err := longest("held"); !strings.Contains(fmt.Sprint(err), "statement timeout") {
-		t.Errorf("of a table that is locked: %v", err)
-	}
-}
-
-func TestRoundTrip(t *testing.T) {
-	t.Parallel()
-	pg, url := livetest.SharedPostgres(t), livetest.Database(t)
-	trip := func(url string) error {
-		connect := func(ctx context.Context) (*pgconn.PgConn, error) { return pgconn.Connect(ctx, url) }
-		conn, err := connect(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close(context.Background()) }()
-		took, err := pgnotify.RoundTrip(t.Context(), conn, connect)
-		if err == nil {
-			if took <= 0 {
-				t.Errorf("it took %v", took)
-			}
-			if rows, err := conn.Exec(t.Context(), `SELECT pg_listening_channels()`).ReadAll(); err != nil || len(rows[0].Rows) > 0 {
-				t.Errorf("it still listens: %v, %v", rows, err)
-			}
-		}
-		return err
-	}
-	if err := trip(url); err != nil {
-		t.Error(err)
-	}
-	pooler := livetest.NewPgBouncer(t, pg, "transaction")
-	if err := trip(strings.Replace(url, pg.Addr, pooler.Addr, 1)); !errors.Is(err, postgres.ErrPooler) {
-		t.Errorf("through a pooler: %v", err)
 	}
 }

@@ -85,6 +85,17 @@ func (s *Set) Tables() []Table {
 	return tables
 }
 
+// TableNames lists the names of the tables that have rules, each once, without schemas.
+func (s *Set) TableNames() []string {
+	var names []string
+	for _, t := range s.Tables() {
+		if !slices.Contains(names, t.Name) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // Columns lists the columns that the rules of a table use, in templates and in "changed", each once, and says whether
 // any rule names the table at all. An empty schema is one that is not known.
 func (s *Set) Columns(schema, name string) (columns []string, ok bool) {

@@ -236,7 +236,7 @@ func (e *explainer) print(object any, text string) error {
 
 func readCatalog(ctx context.Context, cfg config.Config, set *rules.Set) (catalog *pgnotify.Catalog, err error) {
 	err = withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
-		catalog, err = pgnotify.LoadCatalog(ctx, conn, tableNames(set), set.Columns)
+		catalog, err = pgnotify.LoadCatalog(ctx, conn, set.TableNames(), set.Columns)
 		return err
 	})
 	return catalog, err

@@ -70,6 +70,6 @@ func Check(environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(tableNames(set), ", "))
+	_, err = fmt.Fprintf(stdout, "ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(set.TableNames(), ", "))
 	return err
 }

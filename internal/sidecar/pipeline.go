@@ -1,8 +1,6 @@
 package sidecar
 
 import (
-	"slices"
-
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
@@ -68,17 +66,6 @@ func toRules(c pgnotify.Change, room []rules.Row) (rules.Change, []rules.Row) {
 	return rules.Change{Schema: c.Schema, Table: c.Table, Op: c.Op, Changed: c.Changed, Rows: room}, room
 }
 
-// tableNames lists the names of the tables in the rules, each once, without schemas.
-func tableNames(set *rules.Set) []string {
-	var names []string
-	for _, t := range set.Tables() {
-		if !slices.Contains(names, t.Name) {
-			names = append(names, t.Name)
-		}
-	}
-	return names
-}
-
 // listener hears what the configuration says, for the tables of the rules.
 func listener(c config.Config, set *rules.Set, observer pgnotify.Observer, log *zap.Logger) *pgnotify.Listener {
 	channels := map[string]pgnotify.Source{}
@@ -91,7 +78,7 @@ func listener(c config.Config, set *rules.Set, observer pgnotify.Observer, log *
 	return &pgnotify.Listener{
 		Config:    c.PostgresConfig,
 		Channels:  channels,
-		Tables:    tableNames(set),
+		Tables:    set.TableNames(),
 		Columns:   set.Columns,
 		Heartbeat: c.Heartbeat,
 		Observer:  observer,

@@ -1,4 +1,4 @@
-package invalidate
+package doctor
 
 import (
 	"fmt"
@@ -10,59 +10,41 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"pgevict/internal/livetest"
+	"pgevict/invalidate"
 	"pgevict/rules"
 )
 
-// findings collects what a diagnosis says, a line each.
-type findings []string
-
-func (f *findings) say(status, check, found, do string) {
-	*f = append(*f, fmt.Sprintf("%s %s: %s → %s", status, check, found, do))
-}
-
-// has checks for a line that begins with one text and holds the others.
-func (f findings) has(t *testing.T, begins string, holds ...string) {
-	t.Helper()
-	for _, line := range f {
-		all := strings.HasPrefix(line, begins)
-		for _, part := range holds {
-			all = all && strings.Contains(line, part)
-		}
-		if all {
-			return
-		}
-	}
-	t.Errorf("no %q %q in\n%s", begins, holds, strings.Join(f, "\n"))
-}
-
-func diagnoseAs(t *testing.T, url string, set *rules.Set) (f findings) {
+func checkAs(t *testing.T, url string, set *rules.Set) (f findings) {
 	t.Helper()
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := &redis.UniversalOptions{Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password}
-	return diagnoseAt(t, u, set)
+	return checkAt(t, u, set)
 }
 
-func diagnoseAt(t *testing.T, o *redis.UniversalOptions, set *rules.Set) (f findings) {
+func checkAt(t *testing.T, o *redis.UniversalOptions, set *rules.Set) (f findings) {
 	t.Helper()
-	Diagnose(t.Context(), o, 5*time.Second, set, f.say)
+	checkRedis(t.Context(), o, 5*time.Second, set, f.add)
 	return f
 }
 
 // The rights that serve needs and no more: keys without a wildcard cannot be tried for sure, and are not deleted to find out.
-func TestDiagnosePermissions(t *testing.T) {
+func TestRedisPermissions(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t)
 	admin := connect(t, r.URL())
-	set := templates(t, "t", "allowed:{id}", "t-2", "all", "t-3", "odd*[{id}")
+	set := parseRules(t, `rules:
+  - {name: t, table: t, keys: ['allowed:{id}']}
+  - {name: t-2, table: t, keys: ['all']}
+  - {name: t-3, table: t, keys: ['odd*[{id}']}`)
 	for _, key := range []string{"allowed:1", "all"} {
 		if err := admin.Set(t.Context(), key, "it must stay", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	least := []string{mayConnect, "+info", "+scan", "+unlink", "+set", "~allowed:*", "~odd*", "~" + PositionPrefix + "*"}
+	least := []string{mayConnect, "+info", "+scan", "+unlink", "+set", "~allowed:*", "~odd*", "~" + invalidate.PositionPrefix + "*"}
 	for _, c := range []struct {
 		name string
 		may  []string
@@ -76,7 +58,7 @@ func TestDiagnosePermissions(t *testing.T) {
 		{"none of it", []string{mayConnect}, [][]string{{"fail redis permissions", "+scan: NOPERM", "+scan +set +unlink ~allowed:*", "~pgevict:position:*"}, {"warn redis server", "+info"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := diagnoseAs(t, as(t, r, c.may...), set)
+			f := checkAs(t, as(t, r, c.may...), set)
 			for _, want := range c.want {
 				f.has(t, want[0], want[1:]...)
 			}
@@ -88,7 +70,7 @@ func TestDiagnosePermissions(t *testing.T) {
 }
 
 // A walk that takes too long is cut short, and what it would have found is estimated.
-func TestDiagnoseCutsTheWalkShort(t *testing.T) {
+func TestRedisCutsTheWalkShort(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t)
 	admin := connect(t, r.URL())
@@ -99,7 +81,7 @@ func TestDiagnoseCutsTheWalkShort(t *testing.T) {
 	if _, err := pipe.Exec(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	set := templates(t, "ours", "ours:{id}")
+	set := parseRules(t, `rules: [{table: ours, keys: ['ours:{id}']}]`)
 	for _, c := range []struct {
 		url, keys, walk string
 		from, to        int
@@ -112,7 +94,7 @@ func TestDiagnoseCutsTheWalkShort(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := newDiagnosis(t.Context(), &redis.UniversalOptions{Addrs: []string{o.Addr}}, 5*time.Second, set, f.say)
+		d := newRedisCheck(t.Context(), &redis.UniversalOptions{Addrs: []string{o.Addr}}, 5*time.Second, set, f.add)
 		d.walkFor = 0
 		s, err := d.connect(t.Context(), o)
 		if err != nil {

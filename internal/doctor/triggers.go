@@ -1,4 +1,4 @@
-package sidecar
+package doctor
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 	"pgevict/rules"
 )
 
@@ -19,17 +20,18 @@ const install = "pgevict triggers install makes triggers for it"
 var operations = []string{rules.Insert, rules.Update, rules.Delete, rules.Truncate}
 
 // triggers checks what tells of the changes of one table.
-func (d *doctor) triggers(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, all []pgnotify.Relation) {
+func (d *Doctor) triggers(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, all []pgnotify.Relation) {
 	from := sources(r, all)
-	verdicts := map[[3]string][]string{} // the same is said once of all parts
+	verdicts := map[Finding][]string{} // the same is said once of all parts
 	for _, s := range from {
 		d.unheard(s)
-		status, found, do := d.told(r, d.heard(s))
-		verdict := [3]string{status, found, do}
+		verdict := d.told(r, d.heard(s))
 		verdicts[verdict] = append(verdicts[verdict], nameOf(s))
 	}
-	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b [3]string) int { return strings.Compare(a[1], b[1]) }) {
-		d.say(v[0], "triggers", few(verdicts[v])+": "+v[1], v[2])
+	for _, v := range slices.SortedFunc(maps.Keys(verdicts), func(a, b Finding) int { return strings.Compare(a.Found, b.Found) }) {
+		names := few(verdicts[v])
+		v.Found = names + ": " + v.Found
+		d.Report(v)
 	}
 	if len(from) == 1 && nameOf(from[0]) == nameOf(r) {
 		d.parts(r, all)
@@ -40,7 +42,7 @@ func (d *doctor) triggers(ctx context.Context, conn *pgconn.PgConn, r pgnotify.R
 	}
 }
 
-// sources gives the tables of which the triggers tell of a table's changes: itself, or, if a partitioned table has none,
+// sources returns the tables of which the triggers tell of a table's changes: itself, or, if a partitioned table has none,
 // its partitions, on which somebody may have put them one by one.
 func sources(r pgnotify.Relation, all []pgnotify.Relation) []pgnotify.Relation {
 	if r.Kind != "partitioned table" || len(r.Triggers) > 0 {
@@ -70,26 +72,26 @@ func few(names []string) string {
 }
 
 // channels are those of a format.
-func (d *doctor) channels(kind pgnotify.TriggerKind) (variable string, channels []string) {
+func (d *Doctor) channels(kind pgnotify.TriggerKind) (variable string, channels []string) {
 	if kind == pgnotify.TCNTrigger {
-		return "PGEVICT_TCN_CHANNELS", d.config.TCNChannels
+		return "PGEVICT_TCN_CHANNELS", d.TCNChannels
 	}
-	return "PGEVICT_EVENTS_CHANNELS", d.config.EventsChannels
+	return "PGEVICT_EVENTS_CHANNELS", d.EventsChannels
 }
 
 // arrives reports whether a trigger's messages are listened to, as far as its source tells.
-func (d *doctor) arrives(f pgnotify.Trigger) bool {
+func (d *Doctor) arrives(f pgnotify.Trigger) bool {
 	_, channels := d.channels(f.Kind)
 	return len(f.Channels) == 0 || slices.ContainsFunc(f.Channels, func(c string) bool { return slices.Contains(channels, c) })
 }
 
-// heard gives the triggers of which the messages arrive.
-func (d *doctor) heard(r pgnotify.Relation) []pgnotify.Trigger {
+// heard returns the triggers of which the messages arrive.
+func (d *Doctor) heard(r pgnotify.Relation) []pgnotify.Trigger {
 	return slices.DeleteFunc(slices.Clone(r.Triggers), func(f pgnotify.Trigger) bool { return !f.Enabled || !d.arrives(f) })
 }
 
 // unheard says why the messages of a trigger do not arrive, or not all of them.
-func (d *doctor) unheard(r pgnotify.Relation) {
+func (d *Doctor) unheard(r pgnotify.Relation) {
 	name := nameOf(r)
 	for _, f := range r.Triggers {
 		variable, channels := d.channels(f.Kind)
@@ -101,32 +103,32 @@ func (d *doctor) unheard(r pgnotify.Relation) {
 		switch {
 		case !f.Enabled && f.Kind == pgnotify.OwnTrigger: // some are meant to be
 		case !f.Enabled:
-			d.say("fail", "triggers", fmt.Sprintf("%s: trigger %s is disabled", name, f.Name),
+			d.Report.Fail("triggers", fmt.Sprintf("%s: trigger %s is disabled", name, f.Name),
 				fmt.Sprintf("ALTER TABLE %s ENABLE TRIGGER %s, or drop it", quoted(r), quote(f.Name)))
 			continue
 		case !d.arrives(f) && d.crossed(f):
-			d.say("fail", "triggers", fmt.Sprintf("%s, which is in %s, but these are no messages of that format", sends, other),
+			d.Report.Fail("triggers", fmt.Sprintf("%s, which is in %s, but these are no messages of that format", sends, other),
 				fmt.Sprintf("move it to %s (now %s), or let the trigger send on another channel", variable, strings.Join(channels, ",")))
 		case !d.arrives(f):
-			d.say("fail", "triggers", sends+", and nobody listens to that", fmt.Sprintf("add it to %s (now %s)", variable, strings.Join(channels, ",")))
+			d.Report.Fail("triggers", sends+", and nobody listens to that", fmt.Sprintf("add it to %s (now %s)", variable, strings.Join(channels, ",")))
 		}
 		if f.Enabled && f.Partial {
-			d.say("warn", "triggers", fmt.Sprintf("%s: trigger %s has a condition (WHEN or UPDATE OF), so it passes over some changes", name, f.Name), "make sure that no key depends on those")
+			d.Report.Warn("triggers", fmt.Sprintf("%s: trigger %s has a condition (WHEN or UPDATE OF), so it passes over some changes", name, f.Name), "make sure that no key depends on those")
 		}
 	}
 }
 
 // crossed reports whether a trigger sends on a channel of the other format.
-func (d *doctor) crossed(f pgnotify.Trigger) bool {
-	channels := d.config.TCNChannels
+func (d *Doctor) crossed(f pgnotify.Trigger) bool {
+	channels := d.TCNChannels
 	if f.Kind == pgnotify.TCNTrigger {
-		channels = d.config.EventsChannels
+		channels = d.EventsChannels
 	}
 	return slices.ContainsFunc(f.Channels, func(c string) bool { return slices.Contains(channels, c) })
 }
 
 // told says which operations that the rules of a table count are told of, and by whom.
-func (d *doctor) told(r pgnotify.Relation, heard []pgnotify.Trigger) (status, found, do string) {
+func (d *Doctor) told(r pgnotify.Relation, heard []pgnotify.Trigger) Finding {
 	by := map[string][]string{} // the operations
 	var vague []string          // functions of which the source does not tell the channel
 	sure := map[string]bool{}
@@ -163,35 +165,35 @@ func (d *doctor) told(r pgnotify.Relation, heard []pgnotify.Trigger) (status, fo
 	all := strings.Join(present, "; ")
 	switch {
 	case len(present) == 0 && len(missing) > 0:
-		return "fail", "no trigger tells of its changes, as far as their sources tell", install
+		return Finding{Fail, "triggers", "no trigger tells of its changes, as far as their sources tell", install}
 	case len(missing) == 1 && missing[0] == rules.Truncate && len(unsure) == 0:
-		return "warn", all + "; nothing tells of truncate", install
+		return Finding{Warn, "triggers", all + "; nothing tells of truncate", install}
 	case len(missing) > 0 && !slices.Equal(missing, []string{rules.Truncate}):
-		return "fail", "nothing tells of " + strings.Join(missing, ", "), install
+		return Finding{Fail, "triggers", "nothing tells of " + strings.Join(missing, ", "), install}
 	case len(unsure) > 0:
-		return "warn", all, fmt.Sprintf("make sure that %s sends to pgevict at all, on one of %s", strings.Join(vague, ", "), strings.Join(d.config.EventsChannels, ", "))
+		return Finding{Warn, "triggers", all, fmt.Sprintf("make sure that %s sends to pgevict at all, on one of %s", strings.Join(vague, ", "), strings.Join(d.EventsChannels, ", "))}
 	}
-	return "ok", all, ""
+	return Finding{OK, "triggers", all, ""}
 }
 
 // parts looks for partitions and children that nothing is told of.
-func (d *doctor) parts(r pgnotify.Relation, all []pgnotify.Relation) {
+func (d *Doctor) parts(r pgnotify.Relation, all []pgnotify.Relation) {
 	var bare []string
 	for _, part := range all {
-		_, named := d.set.Columns(part.Schema, part.Name)
+		_, named := d.Rules.Columns(part.Schema, part.Name)
 		if part.Part() && !named && slices.Contains(part.Whole(), nameOf(r)) &&
 			!slices.ContainsFunc(d.heard(part), func(f pgnotify.Trigger) bool { return slices.Contains(f.Ops, rules.Update) }) {
 			bare = append(bare, nameOf(part))
 		}
 	}
 	if len(bare) > 0 && len(d.heard(r)) > 0 {
-		d.say("warn", "triggers", fmt.Sprintf("%s: changes of rows in its part %s may not be told of: it has no such trigger of its own", nameOf(r), few(bare)), "pgevict triggers install, or a trigger on each")
+		d.Report.Warn("triggers", fmt.Sprintf("%s: changes of rows in its part %s may not be told of: it has no such trigger of its own", nameOf(r), few(bare)), "pgevict triggers install, or a trigger on each")
 	}
 }
 
 // traps looks for what may go wrong with the triggers of somebody else on a table, or on a part of it. What one function
 // does is said once.
-func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.Relation, said map[string]bool) {
+func (d *Doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.Relation, said map[string]bool) {
 	name := nameOf(on)
 	for _, f := range on.Triggers {
 		same := fmt.Sprint(f.Function, slices.Contains(f.Ops, rules.Update))
@@ -200,7 +202,7 @@ func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.
 		}
 		said[same] = true
 		if f.Kind == pgnotify.TCNTrigger && len(r.Key) == 0 {
-			d.say("fail", "writes", fmt.Sprintf("%s has no primary key, so trigger %s (tcn) fails every write", name, f.Name), "give it a primary key, or use pgevict triggers install instead")
+			d.Report.Fail("writes", fmt.Sprintf("%s has no primary key, so trigger %s (tcn) fails every write", name, f.Name), "give it a primary key, or use pgevict triggers install instead")
 		}
 		if f.Kind == pgnotify.OtherTrigger && f.Whole {
 			d.length(ctx, conn, on, f)
@@ -210,25 +212,25 @@ func (d *doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.
 			if columns := d.ambiguous(r, f); len(columns) > 0 {
 				why = "; the text of " + strings.Join(columns, ", ") + " depends on the session that writes, or there is none"
 			}
-			d.say("warn", "updates", fmt.Sprintf("%s: an update that %s tells of widens to %s%s", name, f.Function, strings.Join(wide, ", "), why),
+			d.Report.Warn("updates", fmt.Sprintf("%s: an update that %s tells of widens to %s%s", name, f.Function, strings.Join(wide, ", "), why),
 				"pgevict triggers install tells of both the old and the new values, exactly")
 		}
 	}
 }
 
 // length looks whether rows may be too long to be sent whole.
-func (d *doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Trigger) {
+func (d *Doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Trigger) {
 	name := nameOf(r)
-	longest, err := pgnotify.LongestRow(ctx, conn, r.Schema, r.Name)
+	longest, err := longestRow(ctx, conn, r.Schema, r.Name)
 	const limit = "a row of 8000 bytes or more fails the write"
 	switch {
 	case err != nil:
-		d.say("warn", "writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; how long they are: %v", name, f.Function, limit, err),
+		d.Report.Warn("writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; how long they are: %v", name, f.Function, limit, err),
 			"grant SELECT, look yourself, or use pgevict triggers install instead")
 	case longest > 4000:
-		d.say("warn", "writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; there is one of %d", name, f.Function, limit, longest), "use pgevict triggers install instead")
+		d.Report.Warn("writes", fmt.Sprintf("%s: as far as its source tells, %s sends whole rows, and %s; there is one of %d", name, f.Function, limit, longest), "use pgevict triggers install instead")
 	default:
-		d.say("ok", "writes", fmt.Sprintf("%s: %s sends whole rows, and the longest of up to 1000 has %d bytes of 8000", name, f.Function, longest), "")
+		d.Report.OK("writes", fmt.Sprintf("%s: %s sends whole rows, and the longest of up to 1000 has %d bytes of 8000", name, f.Function, longest))
 	}
 }
 
@@ -240,9 +242,9 @@ func exact(c pgnotify.ColumnInfo, f pgnotify.Trigger) bool {
 	return c.Exact(pgnotify.Events)
 }
 
-// ambiguous gives the columns of the rules that a trigger sends in vain.
-func (d *doctor) ambiguous(r pgnotify.Relation, f pgnotify.Trigger) (names []string) {
-	columns, _ := d.set.Columns(r.Schema, r.Name)
+// ambiguous returns the columns of the rules that a trigger sends in vain.
+func (d *Doctor) ambiguous(r pgnotify.Relation, f pgnotify.Trigger) (names []string) {
+	columns, _ := d.Rules.Columns(r.Schema, r.Name)
 	for _, c := range r.Columns {
 		if slices.Contains(columns, c.Name) && !exact(c, f) && (f.Kind != pgnotify.TCNTrigger || slices.Contains(r.Key, c.Name)) {
 			names = append(names, c.Name)
@@ -251,8 +253,8 @@ func (d *doctor) ambiguous(r pgnotify.Relation, f pgnotify.Trigger) (names []str
 	return names
 }
 
-// widened gives the patterns that an update makes which a trigger tells of.
-func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Trigger) []string {
+// widened returns the patterns that an update makes which a trigger tells of.
+func (d *Doctor) widened(r pgnotify.Relation, f pgnotify.Trigger) []string {
 	if !slices.Contains(f.Ops, rules.Update) {
 		return nil
 	}
@@ -267,7 +269,7 @@ func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Trigger) []string {
 	}
 	change := rules.Change{Schema: r.Schema, Table: r.Name, Op: rules.Update, Rows: []rules.Row{{Old: image(!f.Old), New: image(f.Kind == pgnotify.TCNTrigger)}}}
 	wide := map[string]bool{}
-	for t, reason := range d.set.Match(change) {
+	for t, reason := range d.Rules.Match(change) {
 		if reason != rules.Exact {
 			wide[fmt.Sprintf("%s (rule %s)", t.Key, t.Rule())] = true
 		}
@@ -277,10 +279,10 @@ func (d *doctor) widened(r pgnotify.Relation, f pgnotify.Trigger) []string {
 
 // movedKeys says of which tables an update of the primary key is told by half: tcn names just the old key, and a function
 // that sends no old values just the new one.
-func (d *doctor) movedKeys(looked, all []pgnotify.Relation) {
+func (d *Doctor) movedKeys(looked, all []pgnotify.Relation) {
 	var by []string
 	for _, r := range looked {
-		columns, _ := d.set.Columns(r.Schema, r.Name)
+		columns, _ := d.Rules.Columns(r.Schema, r.Name)
 		inRules := slices.ContainsFunc(r.Key, func(c string) bool { return slices.Contains(columns, c) })
 		if !inRules || !d.counts(r, rules.Update) {
 			continue
@@ -299,7 +301,24 @@ func (d *doctor) movedKeys(looked, all []pgnotify.Relation) {
 		}
 	}
 	if len(by) > 0 {
-		d.say("warn", "updates", few(by)+": an update of the primary key itself is told of by half, the old key (tcn) or the new one (others)",
+		d.Report.Warn("updates", few(by)+": an update of the primary key itself is told of by half, the old key (tcn) or the new one (others)",
 			"never update a primary key, or have triggers of both kinds, or pgevict triggers install")
 	}
+}
+
+// longestRow returns the length in bytes of the longest of up to a thousand rows as JSON; 0: there is none. It takes the
+// right to read the table, and two seconds at most.
+func longestRow(ctx context.Context, conn *pgconn.PgConn, schema, table string) (bytes int, err error) {
+	_, err = postgres.Query(ctx, conn, `SELECT set_config('statement_timeout', '2000', false)`)
+	if err == nil {
+		var rows [][]string
+		rows, err = postgres.Query(ctx, conn, `SELECT coalesce(max(octet_length(row_to_json(t)::text)), 0) FROM (SELECT * FROM `+postgres.Identifier(schema)+`.`+postgres.Identifier(table)+` LIMIT 1000) t`)
+		if err == nil {
+			_, err = fmt.Sscan(rows[0][0], &bytes)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look how long the rows are: %w", err)
+	}
+	return bytes, nil
 }

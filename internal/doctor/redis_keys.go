@@ -1,4 +1,4 @@
-package invalidate
+package doctor
 
 import (
 	"context"
@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	walkAtMost = 10 * time.Second // how long a diagnosis walks over the keyspace
+	walkAtMost = 10 * time.Second // how long a look at Redis walks over the keyspace
+	scanCount  = 1000             // how many keys one SCAN looks at, as in a sweep
 	someSets   = 10               // how many tags of a server are kept to look at their members
 )
 
@@ -29,7 +30,7 @@ type survey struct {
 }
 
 // walk counts what a sweep would delete, at the pace of a sweep.
-func (d *diagnosis) walk(ctx context.Context, masters []*server) {
+func (d *redisCheck) walk(ctx context.Context, masters []*server) {
 	surveys := make([]survey, len(masters))
 	var all sync.WaitGroup
 	for i, s := range masters {
@@ -41,7 +42,7 @@ func (d *diagnosis) walk(ctx context.Context, masters []*server) {
 	for _, s := range surveys {
 		if s.err != nil {
 			if !redis.IsPermissionError(s.err) { // which was said
-				d.say("fail", "redis keys", s.err.Error(), "see Redis' log")
+				d.report.Fail("redis keys", s.err.Error(), "see Redis' log")
 			}
 			return
 		}
@@ -69,20 +70,20 @@ func (d *diagnosis) walk(ctx context.Context, masters []*server) {
 	matched := 0
 	for i, s := range d.subjects {
 		matched += total.counts[i]
-		d.report(s, total.counts[i], total.odd[i], total.oddKey[i], about)
+		d.told(s, total.counts[i], total.odd[i], total.oddKey[i], about)
 	}
 	if matched == 0 && seen > 0 {
-		d.say("warn", "redis keys", fmt.Sprintf("no key of the %d in this database is one of the rules", seen), "if the cache is not empty, check the templates in the rules, and the number of the database in REDIS_URL")
+		d.report.Warn("redis keys", fmt.Sprintf("no key of the %d in this database is one of the rules", seen), "if the cache is not empty, check the templates in the rules, and the number of the database in REDIS_URL")
 	}
 	each := ""
 	if len(masters) > 1 {
 		each = fmt.Sprintf(" of %d masters at once", len(masters))
 	}
-	d.say("ok", "redis walk", fmt.Sprintf("a pass over the %s%d keys%s takes %s%s", about, total.seen, each, about, total.took.Round(time.Millisecond)), "")
+	d.report.OK("redis walk", fmt.Sprintf("a pass over the %s%d keys%s takes %s%s", about, total.seen, each, about, total.took.Round(time.Millisecond)))
 }
 
-// report says how many keys are a subject's.
-func (d *diagnosis) report(s subject, count, odd int, oddKey, about string) {
+// told says how many keys are a subject's.
+func (d *redisCheck) told(s subject, count, odd int, oddKey, about string) {
 	found := fmt.Sprintf("rule %s: a sweep of %s would delete ", s.wide.Rule(), s.wide.Key)
 	switch {
 	case s.wide.IsTag():
@@ -92,20 +93,20 @@ func (d *diagnosis) report(s subject, count, odd int, oddKey, about string) {
 	default:
 		found += fmt.Sprintf("%s%d keys", about, count)
 	}
-	d.say("ok", "redis keys", found, "")
+	d.report.OK("redis keys", found)
 	if odd == 0 {
 		return
 	}
 	found = fmt.Sprintf("rule %s: %s%d keys like %q", s.wide.Rule(), about, odd, oddKey)
 	if s.wide.IsTag() {
-		d.say("warn", "redis keys", found+" are no sets, so there are no members to delete", "check the template: tags are sets whose members are keys; what is a key itself goes under keys")
+		d.report.Warn("redis keys", found+" are no sets, so there are no members to delete", "check the template: tags are sets whose members are keys; what is a key itself goes under keys")
 	} else {
-		d.say("warn", "redis keys", found+" are no hashes, so they have no fields to delete, but a sweep deletes them", "check the template: fields are those of hashes; what is a key itself goes under keys")
+		d.report.Warn("redis keys", found+" are no hashes, so they have no fields to delete, but a sweep deletes them", "check the template: fields are those of hashes; what is a key itself goes under keys")
 	}
 }
 
 // survey walks over the keys of one server.
-func (d *diagnosis) survey(ctx context.Context, s *server) survey {
+func (d *redisCheck) survey(ctx context.Context, s *server) survey {
 	f := survey{counts: make([]int, len(d.subjects)), odd: make([]int, len(d.subjects)), oddKey: make([]string, len(d.subjects))}
 	began := time.Now()
 	cursor := uint64(0)
@@ -148,7 +149,7 @@ func (d *diagnosis) survey(ctx context.Context, s *server) survey {
 				}
 			}
 		}
-		if cursor = next; cursor == 0 || time.Since(began) > d.walkFor || rest(ctx, time.Since(step)) != nil {
+		if cursor = next; cursor == 0 || time.Since(began) > d.walkFor || pause(ctx, time.Since(step)) != nil {
 			break
 		}
 	}
@@ -170,4 +171,14 @@ func (s subject) wants() string {
 		return "hash"
 	}
 	return ""
+}
+
+// pause waits, as a sweep does after each step of its walk.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

@@ -1,4 +1,4 @@
-package invalidate
+package doctor
 
 import (
 	"context"
@@ -8,16 +8,17 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"pgevict/invalidate"
 	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
 // permissions finds out which commands are denied.
-func (d *diagnosis) permissions(ctx context.Context, s *server, needs []Right, say Say) {
-	anyKey := Right{Args: []any{"unlink", d.probe}}
+func (d *redisCheck) permissions(ctx context.Context, s *server, needs []invalidate.Right, report Report) {
+	anyKey := invalidate.Right{Args: []any{"unlink", d.probe}}
 	tried, err := d.try(ctx, s, append(slices.Clone(needs), anyKey))
 	if err != nil {
-		say("fail", "redis permissions", err.Error(), "see Redis' log")
+		report.Fail("redis permissions", err.Error(), "see Redis' log")
 		return
 	}
 	s.members = !redis.IsPermissionError(tried[len(needs)].err)
@@ -33,22 +34,22 @@ func (d *diagnosis) permissions(ctx context.Context, s *server, needs []Right, s
 			denied = append(denied, n.String()+": "+err.Error())
 			grants = append(grants, n.Grants...)
 		case redis.HasErrorPrefix(err, "unknown"):
-			say("fail", "redis permissions", n.String()+": Redis does not know "+n.Verb(), "use a Redis that does, or do not have it renamed")
+			report.Fail("redis permissions", n.String()+": Redis does not know "+n.Verb(), "use a Redis that does, or do not have it renamed")
 		}
 	}
 	switch {
 	case len(denied) > 0:
 		slices.Sort(grants)
-		say("fail", "redis permissions", strings.Join(denied, "; "), "ACL SETUSER "+d.user+" "+strings.Join(slices.Compact(grants), " "))
+		report.Fail("redis permissions", strings.Join(denied, "; "), "ACL SETUSER "+d.user+" "+strings.Join(slices.Compact(grants), " "))
 	case len(unsure) > 0:
-		d.unsure(strings.Join(unsure, "; "), say)
+		d.unsure(strings.Join(unsure, "; "), report)
 	default:
-		say("ok", "redis permissions", strings.Join(verbs, ", ")+", on the keys of every rule", "")
+		report.OK("redis permissions", strings.Join(verbs, ", ")+", on the keys of every rule")
 	}
 }
 
-func (d *diagnosis) unsure(what string, say Say) {
-	say("warn", "redis permissions", "without MULTI it cannot be tried whether this is allowed: "+what,
+func (d *redisCheck) unsure(what string, report Report) {
+	report.Warn("redis permissions", "without MULTI it cannot be tried whether this is allowed: "+what,
 		"ACL SETUSER "+d.user+" +multi, which only the doctor needs; or make sure of it: ACL GETUSER "+d.user)
 }
 
@@ -62,7 +63,7 @@ type trial struct {
 // when a command is queued in a transaction, and this one is never executed. In a Cluster, too, it looks at that first, and
 // only then at whose the key is; and a replica before it says that it takes no writes. Where transactions are not allowed
 // themselves, those commands are executed that cannot do anything.
-func (d *diagnosis) try(ctx context.Context, s *server, needs []Right) ([]trial, error) {
+func (d *redisCheck) try(ctx context.Context, s *server, needs []invalidate.Right) ([]trial, error) {
 	alone := *s.rdb.Options()
 	client := redis.NewClient(&alone)
 	defer func() { _ = client.Close() }() // which discards the transaction
@@ -93,7 +94,7 @@ func (d *diagnosis) try(ctx context.Context, s *server, needs []Right) ([]trial,
 const someMembers = 100
 
 // members looks whether those keys may be deleted that the tags name now: they may be any. It reads a few of the sets.
-func (d *diagnosis) members(ctx context.Context, masters []*server) {
+func (d *redisCheck) members(ctx context.Context, masters []*server) {
 	if !slices.ContainsFunc(d.subjects, func(s subject) bool { return s.wide.IsTag() }) || !slices.ContainsFunc(masters, func(s *server) bool { return !s.members }) {
 		return
 	}
@@ -108,54 +109,52 @@ func (d *diagnosis) members(ctx context.Context, masters []*server) {
 		}
 	}
 	if len(keys) == 0 {
-		d.say("warn", "redis permissions", "not every key may be deleted, and there is no member of a tag to try it with",
+		d.report.Warn("redis permissions", "not every key may be deleted, and there is no member of a tag to try it with",
 			"make sure that the members of tags may be deleted: ACL SETUSER "+d.user+" +unlink ~<their pattern>")
 		return
 	}
-	needs := make([]Right, len(keys))
+	needs := make([]invalidate.Right, len(keys))
 	for i, key := range keys {
-		needs[i] = Right{Args: []any{"unlink", key}, Live: true}
+		needs[i] = invalidate.Right{Args: []any{"unlink", key}, Live: true}
 	}
-	d.each("masters", masters, func(s *server, say Say) {
+	d.each("masters", masters, func(s *server, report Report) {
 		tried, err := d.try(ctx, s, needs)
 		if err != nil {
-			say("fail", "redis permissions", err.Error(), "see Redis' log")
+			report.Fail("redis permissions", err.Error(), "see Redis' log")
 			return
 		}
 		for i, key := range keys {
 			if err := tried[i].err; redis.IsPermissionError(err) {
-				say("fail", "redis permissions", fmt.Sprintf("+unlink of %q, a member of a tag: %s", key, err),
-					"ACL SETUSER "+d.user+" +unlink ~"+Grantable(rules.EscapeGlob(key))+", or rather the pattern of all members")
+				report.Fail("redis permissions", fmt.Sprintf("+unlink of %q, a member of a tag: %s", key, err),
+					"ACL SETUSER "+d.user+" +unlink ~"+invalidate.Grantable(rules.EscapeGlob(key))+", or rather the pattern of all members")
 				return
 			}
 			if !tried[i].sure {
-				d.unsure("UNLINK of the members of tags", say)
+				d.unsure("UNLINK of the members of tags", report)
 				return
 			}
 		}
-		say("ok", "redis permissions", fmt.Sprintf("UNLINK of the members of tags, as far as %d of them show", len(keys)), "")
+		report.OK("redis permissions", fmt.Sprintf("UNLINK of the members of tags, as far as %d of them show", len(keys)))
 	})
 }
 
 // successors looks whether those that may become masters let the same user do the same: each server has an ACL of its own.
-func (d *diagnosis) successors(ctx context.Context, replicas []*server, needs []Right) {
+func (d *redisCheck) successors(ctx context.Context, replicas []*server, needs []invalidate.Right) {
 	if len(replicas) == 0 {
 		return
 	}
-	d.each("replicas", replicas, func(r *server, say Say) {
+	d.each("replicas", replicas, func(r *server, report Report) {
 		s, err := d.connect(ctx, d.at(r.addr))
 		if err != nil {
-			say("warn", "redis replicas", err.Error(), "see to it that it runs, can be reached from here and has the same users, or pgevict stands still once it is the master")
+			report.Warn("redis replicas", err.Error(), "see to it that it runs, can be reached from here and has the same users, or pgevict stands still once it is the master")
 			return
 		}
-		d.permissions(ctx, s, needs, func(status, _, found, do string) {
-			if status == "ok" {
-				found = "the user may do the same there"
+		d.permissions(ctx, s, needs, func(f Finding) {
+			if f.Status == OK {
+				report.OK("redis replicas", "the user may do the same there")
 			} else {
-				status, found = "warn", "once it is the master: "+found
-				do += "; each server has an ACL of its own"
+				report.Warn("redis replicas", "once it is the master: "+f.Found, f.Do+"; each server has an ACL of its own")
 			}
-			say(status, "redis replicas", found, do)
 		})
 	})
 }

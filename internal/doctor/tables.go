@@ -1,4 +1,4 @@
-package sidecar
+package doctor
 
 import (
 	"context"
@@ -11,22 +11,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 	"pgevict/pgnotify/triggers"
 	"pgevict/rules"
 )
 
-// schema checks the tables of the rules, and what tells of their changes.
-func (d *doctor) schema(ctx context.Context, conn *pgconn.PgConn) error {
-	relations, err := pgnotify.Relations(ctx, conn, tableNames(d.set))
+// tables checks the tables of the rules, and what tells of their changes.
+func (d *Doctor) tables(ctx context.Context, conn *pgconn.PgConn) error {
+	relations, err := pgnotify.Relations(ctx, conn, d.Rules.TableNames())
 	if err != nil {
 		return err
 	}
-	names, err := pgnotify.Names(ctx, conn)
+	existing, err := names(ctx, conn)
 	if err != nil {
 		return err
 	}
 	var looked []pgnotify.Relation
-	for _, table := range d.set.Tables() {
+	for _, table := range d.Rules.Tables() {
 		var found []string
 		for _, r := range relations {
 			if r.Name != table.Name || table.Schema != "" && table.Schema != r.Schema {
@@ -40,14 +41,14 @@ func (d *doctor) schema(ctx context.Context, conn *pgconn.PgConn) error {
 		switch {
 		case len(found) == 0:
 			name := strings.TrimPrefix(table.Schema+"."+table.Name, ".")
-			d.say("fail", "table", name+": there is no such table", "correct the rules"+nearest(name, table.Schema != "", names))
+			d.Report.Fail("table", name+": there is no such table", "correct the rules"+nearest(name, table.Schema != "", existing))
 		case len(found) > 1:
-			d.say("ok", "table", fmt.Sprintf("%s is that of every schema in the rules: %s; to mean one of them, name its schema", table.Name, strings.Join(found, ", ")), "")
+			d.Report.OK("table", fmt.Sprintf("%s is that of every schema in the rules: %s; to mean one of them, name its schema", table.Name, strings.Join(found, ", ")))
 		}
 	}
 	for _, r := range looked {
 		if r.Kind != "table" && r.Kind != "partitioned table" {
-			d.say("fail", "table", nameOf(r)+" is a "+r.Kind+", and nothing tells of its changes", "name the tables that it reads in the rules")
+			d.Report.Fail("table", nameOf(r)+" is a "+r.Kind+", and nothing tells of its changes", "name the tables that it reads in the rules")
 			continue
 		}
 		d.columns(r)
@@ -62,7 +63,7 @@ func (d *doctor) schema(ctx context.Context, conn *pgconn.PgConn) error {
 
 func nameOf(r pgnotify.Relation) string { return r.Schema + "." + r.Name }
 
-// quoted gives the name of a table as SQL takes it.
+// quoted returns the name of a table as SQL takes it.
 func quoted(r pgnotify.Relation) string { return quote(r.Schema) + "." + quote(r.Name) }
 
 // plainName is a name that SQL takes without quotes, unless it is a keyword.
@@ -95,8 +96,8 @@ func nearest(name string, qualified bool, names [][2]string) string {
 }
 
 // columns checks those that the rules of a table use.
-func (d *doctor) columns(r pgnotify.Relation) {
-	columns, _ := d.set.Columns(r.Schema, r.Name)
+func (d *Doctor) columns(r pgnotify.Relation) {
+	columns, _ := d.Rules.Columns(r.Schema, r.Name)
 	good := true
 	for _, column := range columns {
 		if !slices.ContainsFunc(r.Columns, func(t pgnotify.ColumnInfo) bool { return t.Name == column }) {
@@ -105,24 +106,24 @@ func (d *doctor) columns(r pgnotify.Relation) {
 			for _, t := range r.Columns {
 				candidates = append(candidates, [2]string{"", t.Name})
 			}
-			d.say("fail", "table", nameOf(r)+" has no column "+column+", so what needs it is always a pattern", "correct the rules"+nearest(column, false, candidates))
+			d.Report.Fail("table", nameOf(r)+" has no column "+column+", so what needs it is always a pattern", "correct the rules"+nearest(column, false, candidates))
 		}
 	}
 	if good {
-		d.say("ok", "table", nameOf(r)+", and all columns that the rules use", "")
+		d.Report.OK("table", nameOf(r)+", and all columns that the rules use")
 	}
 }
 
 // counts reports whether a rule of the table counts an operation.
-func (d *doctor) counts(r pgnotify.Relation, op string) bool {
-	for range d.set.Match(rules.Change{Schema: r.Schema, Table: r.Name, Op: op}) {
+func (d *Doctor) counts(r pgnotify.Relation, op string) bool {
+	for range d.Rules.Match(rules.Change{Schema: r.Schema, Table: r.Name, Op: op}) {
 		return true
 	}
 	return false
 }
 
 // ours compares pgevict's own triggers, where there are any, with the rules, as pgevict triggers status does.
-func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.Relation) error {
+func (d *Doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.Relation) error {
 	var with []string // the tables that have some, and their parts
 	for _, r := range all {
 		if slices.ContainsFunc(r.Triggers, func(f pgnotify.Trigger) bool { return f.Kind == pgnotify.OwnTrigger }) {
@@ -137,7 +138,7 @@ func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.R
 			with = append(with, nameOf(r))
 		}
 	}
-	states, err := wantedTriggers(d.config, d.set).Status(ctx, conn)
+	states, err := d.Triggers.Status(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -148,15 +149,30 @@ func (d *doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.R
 		switch {
 		case !s.Drift() || s.State == triggers.NoTable: // which was said
 		case s.State == triggers.LeftOver:
-			d.say("warn", "triggers", found, "pgevict triggers install drops what no rule needs")
+			d.Report.Warn("triggers", found, "pgevict triggers install drops what no rule needs")
 			good = false
 		case s.State != triggers.Missing || slices.Contains(with, name):
-			d.say("fail", "triggers", found+"; changes that the rules count may not be told of", "pgevict triggers install")
+			d.Report.Fail("triggers", found+"; changes that the rules count may not be told of", "pgevict triggers install")
 			good = false
 		}
 	}
 	if good {
-		d.say("ok", "triggers", "pgevict's own are what the rules ask for", "")
+		d.Report.OK("triggers", "pgevict's own are what the rules ask for")
 	}
 	return nil
+}
+
+// names lists the tables, views and foreign tables of a database, as schema and name.
+func names(ctx context.Context, conn *pgconn.PgConn) ([][2]string, error) {
+	rows, err := postgres.Query(ctx, conn, `
+		SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2 LIMIT 10000`)
+	if err != nil {
+		return nil, fmt.Errorf("read the names of tables: %w", err)
+	}
+	var all [][2]string
+	for _, row := range rows {
+		all = append(all, [2]string{row[0], row[1]})
+	}
+	return all, nil
 }

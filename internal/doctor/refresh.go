@@ -1,4 +1,4 @@
-package sidecar
+package doctor
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 
 // refreshes has Postgres look at the queries that refreshed keys are read by, as it does when they are: with the same
 // statement, in a transaction that cannot write. The parameters are NULL, so as a rule no row is found.
-func (d *doctor) refreshes(ctx context.Context, conn *pgconn.PgConn) error {
-	for _, r := range d.set.Refreshes() {
-		timeout := d.config.RefreshTimeout.Milliseconds()
+func (d *Doctor) refreshes(ctx context.Context, conn *pgconn.PgConn) error {
+	for _, r := range d.Rules.Refreshes() {
+		timeout := d.RefreshTimeout.Milliseconds()
 		if err := conn.Exec(ctx, fmt.Sprintf("BEGIN READ ONLY; SET LOCAL statement_timeout = %d", timeout)).Close(); err != nil {
 			return fmt.Errorf("try the queries of the refreshes: %w", err)
 		}
@@ -29,9 +29,9 @@ func (d *doctor) refreshes(ctx context.Context, conn *pgconn.PgConn) error {
 }
 
 // refresh says what came of a query.
-func (d *doctor) refresh(r *rules.Refresh, err error) {
+func (d *Doctor) refresh(r *rules.Refresh, err error) {
 	if err == nil {
-		d.say("ok", "refresh", fmt.Sprintf("rule %s: its query reads one value", r.Rule), "")
+		d.Report.OK("refresh", fmt.Sprintf("rule %s: its query reads one value", r.Rule))
 		return
 	}
 	code, do := "", "correct the query in the rules"
@@ -53,5 +53,5 @@ func (d *doctor) refresh(r *rules.Refresh, err error) {
 	if refresh.TookLong(err) {
 		do = "make the query faster, or raise PGEVICT_REFRESH_TIMEOUT: a key of which the query takes longer is deleted"
 	}
-	d.say("fail", "refresh", fmt.Sprintf("rule %s: %v", r.Rule, err), do)
+	d.Report.Fail("refresh", fmt.Sprintf("rule %s: %v", r.Rule, err), do)
 }

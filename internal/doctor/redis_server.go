@@ -1,4 +1,4 @@
-package invalidate
+package doctor
 
 import (
 	"context"
@@ -8,34 +8,35 @@ import (
 	"strings"
 	"time"
 
+	"pgevict/invalidate"
 	"pgevict/invalidate/redisnode"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // look says what INFO tells of a server that is to take writes.
-func (s *server) look(cluster bool, say Say) {
+func (s *server) look(cluster bool, report Report) {
 	switch {
 	case s.infoErr != nil && cluster:
-		say("fail", "redis server", s.infoErr.Error(), "allow INFO (ACL: +info): without it pgevict cannot tell that this is a Cluster, nor whether a server has restarted")
+		report.Fail("redis server", s.infoErr.Error(), "allow INFO (ACL: +info): without it pgevict cannot tell that this is a Cluster, nor whether a server has restarted")
 		return
 	case s.infoErr != nil:
-		say("warn", "redis server", s.infoErr.Error(), "allow INFO (ACL: +info): without it pgevict takes each new connection for one to a Redis that has restarted, and sweeps")
+		report.Warn("redis server", s.infoErr.Error(), "allow INFO (ACL: +info): without it pgevict takes each new connection for one to a Redis that has restarted, and sweeps")
 		return
 	}
 	version, role := redisnode.InfoField(s.info, "redis_version"), redisnode.InfoField(s.info, "role")
 	if major, minor, _ := strings.Cut(version, "."); atLeast(major, 7) || major == "6" && atLeast(strings.Split(minor, ".")[0], 2) {
-		say("ok", "redis version", version, "")
+		report.OK("redis version", version)
 	} else {
-		say("fail", "redis version", version, "use Redis 6.2 or later: pgevict needs SET with GET and EX")
+		report.Fail("redis version", version, "use Redis 6.2 or later: pgevict needs SET with GET and EX")
 	}
 	if role == "slave" {
-		say("fail", "redis role", "it is a "+role+" of "+redisnode.InfoField(s.info, "master_host")+":"+redisnode.InfoField(s.info, "master_port"), "name the master in REDIS_URL: a replica takes no deletes")
+		report.Fail("redis role", "it is a "+role+" of "+redisnode.InfoField(s.info, "master_host")+":"+redisnode.InfoField(s.info, "master_port"), "name the master in REDIS_URL: a replica takes no deletes")
 	} else if !cluster { // of which it was said who the masters are
-		say("ok", "redis role", role, "")
+		report.OK("redis role", role)
 	}
-	s.persistence(say)
-	s.memory(say)
+	s.persistence(report)
+	s.memory(report)
 }
 
 func atLeast(number string, n int) bool {
@@ -43,7 +44,7 @@ func atLeast(number string, n int) bool {
 	return err == nil && v >= n
 }
 
-func (s *server) persistence(say Say) {
+func (s *server) persistence(report Report) {
 	found := "no AOF"
 	if redisnode.InfoField(s.info, "aof_enabled") == "1" {
 		found = "AOF"
@@ -57,25 +58,25 @@ func (s *server) persistence(say Say) {
 		found += ", last snapshot or start " + ago + " ago"
 	}
 	if redisnode.InfoField(s.info, "rdb_last_bgsave_status") == "err" || redisnode.InfoField(s.info, "aof_last_write_status") == "err" {
-		say("warn", "redis persistence", found+"; the last write to disk failed", "see Redis' log; unless stop-writes-on-bgsave-error is off, it refuses all writes")
+		report.Warn("redis persistence", found+"; the last write to disk failed", "see Redis' log; unless stop-writes-on-bgsave-error is off, it refuses all writes")
 		return
 	}
-	say("ok", "redis persistence", found+"; after a restart with older data pgevict sweeps", "")
+	report.OK("redis persistence", found+"; after a restart with older data pgevict sweeps")
 }
 
-func (s *server) memory(say Say) {
+func (s *server) memory(report Report) {
 	policy, limit := redisnode.InfoField(s.info, "maxmemory_policy"), redisnode.InfoField(s.info, "maxmemory")
 	used, _ := strconv.ParseFloat(redisnode.InfoField(s.info, "used_memory"), 64)
 	most, _ := strconv.ParseFloat(limit, 64)
 	switch {
 	case most == 0:
-		say("ok", "redis eviction", "no maxmemory", "")
+		report.OK("redis eviction", "no maxmemory")
 	case policy != "noeviction":
-		say("warn", "redis eviction", fmt.Sprintf("%s at %.0f %% of maxmemory", policy, 100*used/most), "leave room: when Redis is full it may evict pgevict's position, which costs a sweep")
+		report.Warn("redis eviction", fmt.Sprintf("%s at %.0f %% of maxmemory", policy, 100*used/most), "leave room: when Redis is full it may evict pgevict's position, which costs a sweep")
 	case used > 0.9*most:
-		say("warn", "redis eviction", fmt.Sprintf("noeviction at %.0f %% of maxmemory", 100*used/most), "make room: a full Redis takes deletes, but not pgevict's position")
+		report.Warn("redis eviction", fmt.Sprintf("noeviction at %.0f %% of maxmemory", 100*used/most), "make room: a full Redis takes deletes, but not pgevict's position")
 	default:
-		say("ok", "redis eviction", fmt.Sprintf("noeviction at %.0f %% of maxmemory", 100*used/most), "")
+		report.OK("redis eviction", fmt.Sprintf("noeviction at %.0f %% of maxmemory", 100*used/most))
 	}
 }
 
@@ -90,14 +91,14 @@ func (s *server) size(db int) int {
 }
 
 // roundTrips writes a key of pgevict's own to each server, and says how long that takes.
-func (d *diagnosis) roundTrips(ctx context.Context, masters []*server) {
+func (d *redisCheck) roundTrips(ctx context.Context, masters []*server) {
 	took := make([]time.Duration, len(masters))
 	index := map[*server]int{}
 	for i, s := range masters {
 		index[s] = i
 	}
-	d.each("masters", masters, func(s *server, say Say) {
-		key := PositionPrefix + "doctor-" + d.probe
+	d.each("masters", masters, func(s *server, report Report) {
+		key := invalidate.PositionPrefix + "doctor-" + d.probe
 		if d.cluster {
 			key += ":{" + redisnode.SlotTag(s.slot) + "}"
 		}
@@ -108,9 +109,9 @@ func (d *diagnosis) roundTrips(ctx context.Context, masters []*server) {
 			took[index[s]] = time.Since(began)
 			_ = s.rdb.Unlink(ctx, key).Err() // if that is not allowed, its TTL does it
 		case redis.IsOOMError(err):
-			say("warn", "redis writes", err.Error(), "make room: a full Redis takes deletes, but not pgevict's position")
+			report.Warn("redis writes", err.Error(), "make room: a full Redis takes deletes, but not pgevict's position")
 		case !redis.IsPermissionError(err) && !redis.IsReadOnlyError(err): // those were said
-			say("fail", "redis writes", err.Error(), "see Redis' log: until it takes writes, pgevict cannot delete")
+			report.Fail("redis writes", err.Error(), "see Redis' log: until it takes writes, pgevict cannot delete")
 		}
 	})
 	most := time.Duration(0)
@@ -124,5 +125,5 @@ func (d *diagnosis) roundTrips(ctx context.Context, masters []*server) {
 	if len(masters) > 1 {
 		found += " to the slowest master"
 	}
-	d.say("ok", "redis round trip", found, "")
+	d.report.OK("redis round trip", found)
 }

@@ -1,4 +1,4 @@
-package invalidate
+package doctor
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (f findings) hasNo(t *testing.T, begins string) {
 	}
 }
 
-func TestDiagnoseCluster(t *testing.T) {
+func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	c := livetest.NewRedisCluster(t, 3, 1)
 	single := livetest.NewRedis(t)
@@ -40,7 +40,7 @@ func TestDiagnoseCluster(t *testing.T) {
 	admin.SAdd(t.Context(), "tag:set", "member")
 	admin.HSet(t.Context(), "h:hash", "field", "value")
 
-	healthy := diagnoseAt(t, at(c.Nodes[4].Addr), set) // a replica leads to the masters
+	healthy := checkAt(t, at(c.Nodes[4].Addr), set) // a replica leads to the masters
 	healthy.has(t, "ok redis cluster: 3 masters (", c.Nodes[0].Addr, c.Nodes[1].Addr, c.Nodes[2].Addr, "3 replicas")
 	healthy.has(t, "ok redis permissions: all 3 masters: ", "SMOVE", "HDEL", "ASKING")
 	healthy.has(t, "ok redis replicas: all 3 replicas")
@@ -57,14 +57,14 @@ func TestDiagnoseCluster(t *testing.T) {
 
 	database := at(c.Nodes[0].Addr)
 	database.DB = 3
-	f := diagnoseAt(t, database, set)
+	f := checkAt(t, database, set)
 	f.has(t, "fail redis", "database 0 alone")
-	f = diagnoseAt(t, at(c.Nodes[0].Addr, single.Addr, "127.0.0.1:1"), set)
+	f = checkAt(t, at(c.Nodes[0].Addr, single.Addr, "127.0.0.1:1"), set)
 	f.has(t, "warn redis reachable", "refused")
 	f.has(t, "fail redis role: "+single.Addr+" is a single server", "Cluster")
 	named := at(c.Nodes[0].Addr)
 	named.MasterName = "mymaster"
-	f = diagnoseAt(t, named, set)
+	f = checkAt(t, named, set)
 	f.has(t, "fail redis sentinel", "no sentinel, its mode is cluster")
 
 	// Keys that may move from one walk to another.
@@ -73,7 +73,7 @@ func TestDiagnoseCluster(t *testing.T) {
 	if err := c.StartMove(redisnode.SlotOf("a:1"), to); err != nil {
 		t.Fatal(err)
 	}
-	f = diagnoseAt(t, at(c.Nodes[0].Addr), set)
+	f = checkAt(t, at(c.Nodes[0].Addr), set)
 	f.has(t, "warn redis cluster: "+slot.Addr+": slots are being moved", "--cluster fix")
 	if _, err := c.MoveKeys(redisnode.SlotOf("a:1"), to, 100); err != nil {
 		t.Fatal(err)
@@ -87,14 +87,14 @@ func TestDiagnoseCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	livetest.Eventually(t, soon, "the replica is missed", func() bool {
-		f = diagnoseAt(t, at(c.Nodes[0].Addr), set)
+		f = checkAt(t, at(c.Nodes[0].Addr), set)
 		return slices.ContainsFunc(f, func(line string) bool { return strings.HasPrefix(line, "warn redis cluster: no replica") })
 	})
 	f.has(t, "warn redis cluster: no replica", c.Nodes[2].Addr)
 	if err := c.Nodes[2].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	f = diagnoseAt(t, at(c.Nodes[0].Addr), set)
+	f = checkAt(t, at(c.Nodes[0].Addr), set)
 	f.has(t, "fail redis reachable: the master "+c.Nodes[2].Addr, "refused", "announce")
 	f.has(t, "ok redis permissions: all 2 masters")
 }
@@ -106,7 +106,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func TestDiagnoseClusterInPieces(t *testing.T) {
+func TestRedisClusterInPieces(t *testing.T) {
 	t.Parallel()
 	set := parseRules(t, wide)
 	c := livetest.NewRedisCluster(t, 3, 0, "--cluster-require-full-coverage", "yes")
@@ -120,21 +120,21 @@ func TestDiagnoseClusterInPieces(t *testing.T) {
 	livetest.Eventually(t, soon, "it is down", func() bool {
 		return redisnode.InfoField(admin.ClusterInfo(t.Context()).Val(), "cluster_state") == "fail"
 	})
-	f := diagnoseAt(t, at(c.Nodes[0].Addr, other.Addr), set)
+	f := checkAt(t, at(c.Nodes[0].Addr, other.Addr), set)
 	f.has(t, "fail redis cluster: nobody serves 101 of 16384 slots: 0-99, 200-200")
 	f.has(t, "fail redis cluster", "cluster_state:fail")
 	f.has(t, "fail redis cluster", "do not agree", other.Addr)
 	f.has(t, "fail redis writes", "CLUSTERDOWN")
 
 	setUser(t, admin, "~*", "+@all", "-cluster")
-	f = diagnoseAs(t, "redis://limited:secret@"+c.Nodes[0].Addr, set)
+	f = checkAs(t, "redis://limited:secret@"+c.Nodes[0].Addr, set)
 	f.has(t, "fail redis cluster: "+c.Nodes[0].Addr+": CLUSTER SLOTS: NOPERM", "ACL SETUSER limited +cluster|slots")
 	setUser(t, admin, "~*", "+@all", "-info")
-	f = diagnoseAs(t, "redis://limited:secret@"+c.Nodes[0].Addr, set)
+	f = checkAs(t, "redis://limited:secret@"+c.Nodes[0].Addr, set)
 	f.has(t, "fail redis server", "NOPERM", "cannot tell that this is a Cluster")
 }
 
-func TestDiagnoseSentinel(t *testing.T) {
+func TestRedisSentinel(t *testing.T) {
 	t.Parallel()
 	set := parseRules(t, wide)
 	s := livetest.NewSentinelSet(t, 1, 3)
@@ -145,28 +145,28 @@ func TestDiagnoseSentinel(t *testing.T) {
 	with := func(name string, addrs ...string) *redis.UniversalOptions {
 		return &redis.UniversalOptions{Addrs: addrs, MasterName: name}
 	}
-	f := diagnoseAt(t, with(s.Name, addrs...), set)
+	f := checkAt(t, with(s.Name, addrs...), set)
 	f.has(t, "ok redis sentinel: all 3 sentinels: the master mymaster is "+s.Redis[0].Addr)
 	f.has(t, "ok redis reachable: "+s.Redis[0].Addr)
 	f.has(t, "ok redis replicas: "+s.Redis[1].Addr)
 	f.hasNo(t, "fail")
-	f = diagnoseAt(t, with("theirs", addrs...), set)
+	f = checkAt(t, with("theirs", addrs...), set)
 	f.has(t, "fail redis sentinel: all 3 sentinels: it knows no master called theirs, but mymaster", "master_name=")
-	f = diagnoseAt(t, with(s.Name, s.Redis[0].Addr), set)
+	f = checkAt(t, with(s.Name, s.Redis[0].Addr), set)
 	f.has(t, "fail redis sentinel", "no sentinel, its mode is standalone", "26379")
-	f = diagnoseAt(t, at(addrs...), set)
+	f = checkAt(t, at(addrs...), set)
 	f.has(t, "fail redis role: "+addrs[0]+" is a sentinel", "master_name=")
-	f = diagnoseAt(t, at(addrs[0]), set)
+	f = checkAt(t, at(addrs[0]), set)
 	f.has(t, "fail redis role: "+addrs[0]+" is a sentinel", "master_name=")
 	wrong := with(s.Name, addrs...)
 	wrong.SentinelUsername, wrong.SentinelPassword = "nobody", "hunter2"
-	f = diagnoseAt(t, wrong, set)
+	f = checkAt(t, wrong, set)
 	f.has(t, "fail redis sentinel: all 3 sentinels", "WRONGPASS", "sentinel_password")
 
 	if err := s.Sentinels[2].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	f = diagnoseAt(t, with(s.Name, addrs...), set)
+	f = checkAt(t, with(s.Name, addrs...), set)
 	f.has(t, "fail redis sentinel: "+addrs[2], "refused")
 	f.has(t, "ok redis sentinel: "+addrs[0]+", "+addrs[1])
 	f.has(t, "ok redis reachable")
@@ -176,16 +176,16 @@ func TestDiagnoseSentinel(t *testing.T) {
 	limited := with(s.Name, addrs[:2]...)
 	limited.CredentialsProviderContext = func(context.Context) (string, string, error) { return "limited", "secret", nil }
 	setUser(t, connect(t, s.Redis[0].URL()), "~*", "+@all")
-	f = diagnoseAt(t, limited, set)
+	f = checkAt(t, limited, set)
 	f.has(t, "warn redis replicas", "WRONGPASS", "the same users")
 	setUser(t, replica, "~*", "+@all", "-hdel", "-smove")
-	f = diagnoseAt(t, limited, set)
+	f = checkAt(t, limited, set)
 	f.has(t, "warn redis replicas", "+hdel ~h:* (rule f): NOPERM", "ACL SETUSER limited +hdel +smove ~h:* ~pgevict:tag:* ~tag:*; each server")
 	f.has(t, "ok redis permissions")
 }
 
 // What the sentinels, or a Cluster, name is not always reachable from elsewhere.
-func TestDiagnoseAddressesFromWithin(t *testing.T) {
+func TestRedisAddressesFromWithin(t *testing.T) {
 	t.Parallel()
 	s := livetest.NewSentinelSet(t, 0, 1)
 	o := &redis.UniversalOptions{Addrs: []string{s.Sentinels[0].Addr}, MasterName: s.Name}
@@ -195,42 +195,17 @@ func TestDiagnoseAddressesFromWithin(t *testing.T) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	f := diagnoseAt(t, o, parseRules(t, wide))
+	f := checkAt(t, o, parseRules(t, wide))
 	f.has(t, "fail redis reachable: the master "+s.Redis[0].Addr, "refused", "announce-ip")
 }
 
-const leastRules = `rules:
-  - {name: action, table: actions, keys: ['action:{id}', 'actions:list:*'], tags: ['actions:of:{owner}']}
-  - {name: owner, table: owners, fields: [{key: 'owner:{id}', field: '{name}'}]}
-  - {name: profile, table: profiles, keys: ['profile:{id}'], refresh: {query: 'SELECT text FROM profiles WHERE id = {id}'}}
-`
-
-// fillLeast puts in all that the rules are about.
-func fillLeast(t *testing.T, admin redis.UniversalClient) {
-	t.Helper()
-	for _, key := range []string{"action:1", "action:2", "actions:list:1", "page:1", "page:2", "profile:1", "profile:2", "other"} {
-		if err := admin.Set(t.Context(), key, "old", 0).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := admin.SAdd(t.Context(), "actions:of:7", "page:1").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := admin.SAdd(t.Context(), "actions:of:8", "page:2").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := admin.HSet(t.Context(), "owner:7", "name", 1, "more", 2).Err(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Each command of each reach, one at a time.
-func TestDiagnoseMissesEachCommand(t *testing.T) {
+func TestRedisMissesEachCommand(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t)
 	admin := connect(t, r.URL())
-	fillLeast(t, admin)
-	set := parseRules(t, leastRules)
+	livetest.FillACLRules(t, admin)
+	set := parseRules(t, livetest.ACLRules)
 	for _, c := range [][2]string{
 		{"ping", "+ping"}, {"client|setname", "+client|setname"}, {"scan", "+scan"}, {"set", "+set ~pgevict:position:* ~pgevict:refresh:* ~profile:*"},
 		{"unlink", "+unlink ~action:*"}, {"sscan", "+sscan ~actions:of:* ~pgevict:tag:*"}, {"smove", "+smove ~actions:of:* ~pgevict:tag:*"},
@@ -238,17 +213,17 @@ func TestDiagnoseMissesEachCommand(t *testing.T) {
 		{"get", "+get ~pgevict:refresh:*"}, {"exists", "+exists ~profile:*"},
 	} {
 		setUser(t, admin, "~*", "+@all", "-"+c[0])
-		f := diagnoseAs(t, "redis://limited:secret@"+r.Addr, set)
+		f := checkAs(t, "redis://limited:secret@"+r.Addr, set)
 		f.has(t, "fail redis permissions", "NOPERM", "ACL SETUSER limited "+c[1])
 	}
 	setUser(t, admin, "~*", "+@all", "-select")
-	f := diagnoseAs(t, "redis://limited:secret@"+r.Addr+"/3", set)
+	f := checkAs(t, "redis://limited:secret@"+r.Addr+"/3", set)
 	f.has(t, "fail redis reachable", "'select'", "ACL SETUSER limited +select")
 	setUser(t, admin, "+@all", "~action*", "~owner:*", "~profile:*", "~pgevict:*")
-	f = diagnoseAs(t, "redis://limited:secret@"+r.Addr, set)
+	f = checkAs(t, "redis://limited:secret@"+r.Addr, set)
 	f.has(t, "fail redis permissions", `+unlink of "page:`, "member of a tag", "+unlink ~page:")
 	admin.Del(t.Context(), "actions:of:7", "actions:of:8")
-	f = diagnoseAs(t, "redis://limited:secret@"+r.Addr, set)
+	f = checkAs(t, "redis://limited:secret@"+r.Addr, set)
 	f.has(t, "warn redis permissions", "no member of a tag")
 	if n := admin.Exists(t.Context(), "action:1", "actions:list:1", "page:1", "page:2", "profile:1", "owner:7").Val(); n != 6 {
 		t.Errorf("%d keys of 6 are left", n)
@@ -256,10 +231,10 @@ func TestDiagnoseMissesEachCommand(t *testing.T) {
 }
 
 // A command that Redis does not have under its name.
-func TestDiagnoseRenamedCommand(t *testing.T) {
+func TestRedisRenamedCommand(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t, "--rename-command", "EVAL", "", "--rename-command", "UNLINK", "")
-	f := diagnoseAs(t, r.URL(), parseRules(t, leastRules))
+	f := checkAs(t, r.URL(), parseRules(t, livetest.ACLRules))
 	f.has(t, "fail redis permissions", "does not know EVAL")
 	f.has(t, "fail redis permissions", "does not know UNLINK")
 }
