@@ -12,7 +12,7 @@ import (
 	"pgevict/pgnotify"
 )
 
-// catalog gives a decoder that knows the database.
+// catalog returns a decoder that knows the database.
 func catalog(t *testing.T, conn *pgx.Conn, c columns) pgnotify.Decoder {
 	t.Helper()
 	loaded, err := pgnotify.LoadCatalog(t.Context(), conn.PgConn(), c.tables(), c.ask)

@@ -1,8 +1,3 @@
-// Package pgnotify answers two questions: what did Postgres say has changed, and did we hear all of it?
-//
-// It listens on notification channels, decodes the payloads of the tcn extension and of JSON triggers into changes, and
-// reports a gap whenever a change may have been missed. A change is an address, not a message: it says which rows are no
-// longer what they were, never what they are.
 package pgnotify
 
 import (
@@ -46,7 +41,7 @@ type Row struct{ Old, New Image }
 // Image is a state of a row: the columns of which the text is certain.
 type Image []Column
 
-// Column is a column's text, as column::text gives it.
+// Column is a column's text, as column::text has it.
 type Column struct {
 	Name, Text string
 	Null       bool
@@ -62,7 +57,7 @@ func (i Image) Column(name string) (text string, null, known bool) {
 	return "", false, false
 }
 
-// set gives the image with the column in it; of a column that comes twice the last counts.
+// set returns the image with the column in it; of a column that comes twice the last counts.
 func (i Image) set(c Column) Image {
 	if n := slices.IndexFunc(i, func(have Column) bool { return have.Name == c.Name }); n >= 0 {
 		i[n] = c
@@ -104,7 +99,7 @@ type Decoder struct {
 	text    jsonText
 }
 
-// Decode reads a payload and gives the change that it means to each table that it concerns: one, or none where no table
+// Decode reads a payload and returns the change that it means to each table that it concerns: one, or none where no table
 // of the rules is concerned, or several where a table inherits from several. They are valid until the next call.
 //
 // It reports false for known if the catalog does not have the payload's table, which may be a new partition; the
@@ -128,7 +123,7 @@ func (d *Decoder) Decode(source Source, payload string) (changes []Change, known
 	return d.changes, d.known, err
 }
 
-// image gives an empty image with room for the columns that matter. It is never nil, which would mean that the row did
+// image returns an empty image with room for the columns that matter. It is never nil, which would mean that the row did
 // not exist, even where no column matters.
 func (d *Decoder) image() Image {
 	n := len(d.info.columns)

@@ -124,7 +124,7 @@ func (v jsonValue) word() string {
 	return text
 }
 
-// texts reads a list of strings; anything else gives nil.
+// texts reads a list of strings; anything else is nil.
 func (v jsonValue) texts() []string {
 	t := &jsonText{s: v.raw}
 	texts := []string{}
@@ -243,7 +243,7 @@ func (e *event) row(t *jsonText) (Image, bool) {
 	}
 }
 
-// wanted gives the column of that name, if it matters.
+// wanted returns the column of that name, if it matters.
 func (e *event) wanted(name jsonValue) (ColumnInfo, bool) {
 	member, _ := name.text()
 	for _, c := range e.decoder.info.columns {
@@ -269,7 +269,7 @@ func (e *event) add(image Image, c ColumnInfo, v jsonValue) Image {
 	return c.add(image, Events, text, v.kind == 'n')
 }
 
-// complete gives the rows that were what the rows that are have in columns that did not change. This holds only for texts
+// complete fills into the old rows what the new ones have in columns that did not change. This holds only for texts
 // under fixed settings: another writer may say that nothing changed where just the text did, as of a numeric from 1.0 to 1.00.
 func (e *event) complete() {
 	now := e.data.of
@@ -336,7 +336,7 @@ func (d *Decoder) moved(old, now Image) bool {
 	return false
 }
 
-// only gives the image of which nothing but the primary key is known. A NULL is none of its values, so it says nothing.
+// only returns the image of which nothing but the primary key is known. A NULL is none of its values, so it says nothing.
 func (d *Decoder) only(i Image) Image {
 	image := d.image()
 	for _, name := range d.info.key {
@@ -347,7 +347,7 @@ func (d *Decoder) only(i Image) Image {
 	return image
 }
 
-// without gives the image with the column unknown.
+// without returns the image with the column unknown.
 func (i Image) without(name string) Image {
 	for n, c := range i {
 		if c.Name == name {

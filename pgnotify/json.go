@@ -20,7 +20,7 @@ type jsonValue struct {
 	raw     string // for a string without its quotes
 }
 
-// space passes over white space and gives the next byte, or 0 at the end.
+// space passes over white space and returns the next byte, or 0 at the end.
 func (t *jsonText) space() byte {
 	if t.i = blank(t.s, t.i); t.i < len(t.s) {
 		return t.s[t.i]
@@ -211,7 +211,7 @@ func skipString(s string, i int) (end int, escaped, ok bool) {
 	return i, escaped, false
 }
 
-// escape gives the length of an escape after its backslash, or 0.
+// escape returns the length of an escape after its backslash, or 0.
 func escape(s string) int {
 	switch {
 	case s == "":

@@ -64,20 +64,20 @@ type Listener struct {
 func (l *Listener) Run(ctx context.Context, h Handler) {
 	why := GapStart
 	down := time.Now()
-	said, saidLast := "", time.Time{}
+	logged, loggedAt := "", time.Time{}
 	for {
-		s := &session{Listener: l, handler: h, gap: why}
+		s := newSession(l, h, why)
 		err := s.run(ctx)
 		l.Observer.Connected(false)
 		if ctx.Err() != nil {
 			return
 		}
-		if s.heard {
-			why, down, said = GapConnection, time.Now(), ""
+		if s.ready {
+			why, down, logged = GapConnection, time.Now(), ""
 		}
-		// An outage is told once, not at each attempt, even if a port in the text makes each a bit different.
-		if text := err.Error(); said == "" || text != said && time.Since(saidLast) > 10*time.Second {
-			said, saidLast = text, time.Now()
+		// An outage is logged once, not at each attempt, even if a port in the text makes each a bit different.
+		if text := err.Error(); logged == "" || text != logged && time.Since(loggedAt) > 10*time.Second {
+			logged, loggedAt = text, time.Now()
 			l.Log.Warn("not listening to Postgres, will connect again", zap.Error(err))
 		}
 		select {

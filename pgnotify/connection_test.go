@@ -210,7 +210,7 @@ func TestCredentialsAreReadAfresh(t *testing.T) {
 	l.gap(1, pgnotify.GapStart)
 }
 
-// TestConfigMayBeTheSame gives one and the same configuration to each attempt, as nothing forbids.
+// TestConfigMayBeTheSame returns one and the same configuration to each attempt, as nothing forbids.
 func TestConfigMayBeTheSame(t *testing.T) {
 	t.Parallel()
 	here := livetest.Database(t)

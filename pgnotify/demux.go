@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// tap takes the notifications out of what the server sends, and lets the driver read the rest. The driver makes three
+// demux takes the notifications out of what the server sends, and lets the driver read the rest. The driver makes three
 // values of each notification, which costs more than all that is done with it. Here they are texts within one text of
 // many, so whoever keeps one clones it.
 //
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
-type tap struct {
-	io.Reader
+type demux struct {
+	conn   io.Reader
 	notify func(channel, payload string)
 
 	room []byte // read into, and holds what follows text
@@ -22,71 +22,71 @@ type tap struct {
 	err  error  // what reading ended with
 }
 
-// tapRoom is more than any notification: a payload is shorter than a page of the server, which has at most 32 kB.
-const tapRoom = 64 << 10
+// demuxRoom is more than any notification: a payload is shorter than a page of the server, which has at most 32 kB.
+const demuxRoom = 64 << 10
 
 const notificationResponse = 'A'
 
 // Read reads what the driver is to have. It hands over notifications as long as nothing else comes.
-func (t *tap) Read(p []byte) (int, error) {
+func (d *demux) Read(p []byte) (int, error) {
 	for {
-		if err := t.take(); err != nil {
+		if err := d.take(); err != nil {
 			return 0, err
 		}
-		if n := min(t.pass, len(t.text), len(p)); n > 0 {
-			copy(p, t.text[:n])
-			t.text, t.pass = t.text[n:], t.pass-n
+		if n := min(d.pass, len(d.text), len(p)); n > 0 {
+			copy(p, d.text[:n])
+			d.text, d.pass = d.text[n:], d.pass-n
 			return n, nil
 		}
-		if err := t.fill(); err != nil {
+		if err := d.fill(); err != nil {
 			return 0, err
 		}
 	}
 }
 
 // take hands over the notifications that are whole, up to a message for the driver.
-func (t *tap) take() error {
+func (d *demux) take() error {
 	const head = 5 // a message's type, and its length without the type
-	for t.pass == 0 && len(t.text) >= head {
-		length := 1 + int(binary.BigEndian.Uint32([]byte(t.text[1:head])))
-		if t.text[0] != notificationResponse {
-			t.pass = length
+	for d.pass == 0 && len(d.text) >= head {
+		length := 1 + int(binary.BigEndian.Uint32([]byte(d.text[1:head])))
+		if d.text[0] != notificationResponse {
+			d.pass = length
 			return nil
 		}
-		if length > tapRoom {
+		if length > demuxRoom {
 			return fmt.Errorf("a notification of %d bytes", length)
 		}
-		if len(t.text) < length {
+		if len(d.text) < length {
 			return nil
 		}
-		message := t.text[:length]
-		t.text = t.text[length:]
+		message := d.text[:length]
+		d.text = d.text[length:]
 		const pid = 4
 		channel, rest, _ := strings.Cut(message[min(head+pid, length):], "\x00")
 		payload, _, ok := strings.Cut(rest, "\x00")
 		if !ok {
 			return fmt.Errorf("a notification that does not end: %q", message)
 		}
-		t.notify(channel, payload)
+		d.notify(channel, payload)
 	}
 	return nil
 }
 
 // fill reads more behind what is left of the text.
-func (t *tap) fill() error {
-	if t.room == nil {
-		t.room = make([]byte, tapRoom)
+func (d *demux) fill() error {
+	if d.room == nil {
+		d.room = make([]byte, demuxRoom)
 	}
-	left := copy(t.room, t.text)
-	if t.err == nil {
+	left := copy(d.room, d.text)
+	if d.err == nil {
 		var n int
-		n, t.err = t.Reader.Read(t.room[left:])
-		t.text = string(t.room[:left+n])
+		n, d.err = d.conn.Read(d.room[left:])
+		d.text = string(d.room[:left+n])
 		if n > 0 {
 			return nil
 		}
 	}
-	err := t.err
-	t.err = nil // a deadline is over once it is set anew
+	err := d.err
+	d.err = nil // a deadline is over once it is set anew
 	return err
 }

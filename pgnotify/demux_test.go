@@ -24,7 +24,7 @@ func notificationFrame(channel, payload string) []byte {
 }
 
 // However the stream is cut into reads, and whatever deadlines fall between them, each byte goes where it belongs.
-func TestTap(t *testing.T) {
+func TestDemux(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	var stream, driver []byte
@@ -46,7 +46,7 @@ func TestTap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			under := &tap{Reader: cut(bytes.NewReader(stream)), notify: func(channel, payload string) {
+			under := &demux{conn: cut(bytes.NewReader(stream)), notify: func(channel, payload string) {
 				got = append(got, channel+" "+payload)
 			}}
 			var passed bytes.Buffer
@@ -69,7 +69,7 @@ func TestTap(t *testing.T) {
 	}
 }
 
-// deadlines gives an error before each third read.
+// deadlines returns an error before each third read.
 type deadlines struct {
 	io.Reader
 	reads int
@@ -84,7 +84,7 @@ func (d *deadlines) Read(p []byte) (int, error) {
 	return d.Reader.Read(p)
 }
 
-func TestTapBroken(t *testing.T) {
+func TestDemuxBroken(t *testing.T) {
 	t.Parallel()
 	for name, stream := range map[string][]byte{
 		"too long":  {'A', 0x7f, 0xff, 0xff, 0xff},
@@ -94,7 +94,7 @@ func TestTapBroken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			under := &tap{Reader: bytes.NewReader(append(stream, make([]byte, 8)...)), notify: func(channel, payload string) {
+			under := &demux{conn: bytes.NewReader(append(stream, make([]byte, 8)...)), notify: func(channel, payload string) {
 				t.Errorf("heard %q %q", channel, payload)
 			}}
 			if _, err := io.ReadAll(under); err == nil {

@@ -18,7 +18,7 @@ func anything(names ...string) func(schema, table string) ([]string, bool) {
 	return func(string, string) ([]string, bool) { return names, true }
 }
 
-// decode decodes a payload without a catalog, and gives its change and the reason why it could not be read in words.
+// decode decodes a payload without a catalog, and returns its change and the reason why it could not be read in words.
 func decode(t *testing.T, source pgnotify.Source, payload string, names ...string) (change, reason string) {
 	t.Helper()
 	changes, known, err := (&pgnotify.Decoder{Columns: anything(names...)}).Decode(source, payload)
