@@ -114,9 +114,7 @@ func tokens(sql string) iter.Seq2[token, error] {
 				return
 			}
 			sql = sql[len(t.text):]
-			switch t.kind {
-			case blank, comment, quoted: // E'a' goes on with 'b' in the next line, and E'a''b' with 'b'
-			default:
+			if t.kind != blank && t.kind != comment && t.kind != quoted { // E'a' goes on with 'b' in the next line, and E'a''b' with 'b'
 				escapes = t.kind == word && strings.EqualFold(t.text, "e") && strings.HasPrefix(sql, "'")
 			}
 		}

@@ -1,5 +1,7 @@
 package rules
 
+import "strconv"
+
 // Kind says how a target names what Redis must forget.
 type Kind uint8
 
@@ -15,15 +17,16 @@ const (
 // String gives the kind as the commands and metrics write it.
 func (k Kind) String() string {
 	switch k {
+	case Key:
+		return "key"
 	case Pattern, TagPattern:
 		return "pattern"
 	case Tag:
 		return "tag"
 	case Field:
 		return "field"
-	default:
-		return "key"
 	}
+	return "kind " + strconv.Itoa(int(k))
 }
 
 // Target is what Redis must forget, or read anew. It is comparable, so a set of them is a map.
