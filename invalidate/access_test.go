@@ -64,7 +64,7 @@ func TestForbiddenKeysWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.canary(1)
-	held := k.Stats().Position
+	held := k.Stats().AppliedThrough
 	k.setTargets(ids(both, "r", 0, 50))
 	k.Add(ids(both, "r", 0, 50)...)
 	k.markAt(2)
@@ -75,7 +75,7 @@ func TestForbiddenKeysWait(t *testing.T) {
 	if got := len(k.keys()); got != 50 {
 		t.Errorf("%d keys left, want the 50 that are forbidden", got)
 	}
-	if got := k.Stats(); got.Pending != 50 || !got.Connected || !got.Position.Equal(held) {
+	if got := k.Stats(); got.Pending != 50 || !got.Connected || !got.AppliedThrough.Equal(held) {
 		t.Errorf("%+v, want 50 to wait and the position to be that of %v", got, held)
 	}
 	if _, position := k.position(); position != 1 {
@@ -135,12 +135,12 @@ func TestForbiddenUnlink(t *testing.T) {
 	k := asLimited(t, r, mayConnect, "+info", "+scan", "+set", "+get", "~*").run()
 	set := templates(t, "a", "a:{id}")
 	k.canary(1)
-	held := k.Stats().Position
+	held := k.Stats().AppliedThrough
 	k.set("a:1")
 	k.Add(ids(set, "a", 1, 1)...)
 	for i := range 5 {
 		k.canary(uint64(2 + i))
-		if got := k.Stats().Position; !got.Equal(held) {
+		if got := k.Stats().AppliedThrough; !got.Equal(held) {
 			t.Fatalf("the position went on, to %v", got)
 		}
 	}

@@ -35,7 +35,7 @@ func useAll(t *testing.T, o *redis.UniversalOptions, admin redis.UniversalClient
 		t.Helper()
 		before := time.Now()
 		k.markAt(position)
-		livetest.Eventually(t, soon, "a canary goes through", func() bool { s := k.Stats(); return s.Canary.After(before) && !s.Position.IsZero() })
+		livetest.Eventually(t, soon, "a canary goes through", func() bool { s := k.Stats(); return s.Canary.After(before) && !s.AppliedThrough.IsZero() })
 	}
 	canary(1)
 	row := image{"id": "1", "owner": "7"}

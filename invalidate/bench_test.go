@@ -20,9 +20,9 @@ func BenchmarkAdd(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				if i%len(targets) == 0 {
-					k.mu.Lock()
-					k.only.groups[exact].pending = nil
-					k.mu.Unlock()
+					k.pending.mu.Lock()
+					k.only.lane.groups[exact].targets = nil
+					k.pending.mu.Unlock()
 				}
 				k.Add(targets[i%len(targets)])
 			}
@@ -41,7 +41,7 @@ func BenchmarkFlush(b *testing.B) {
 		if err := k.only.flush(context.Background()); err != nil {
 			b.Fatal(err)
 		}
-		k.delayed = nil
+		k.pending.delayed = nil
 	}
 	b.ReportMetric(float64(b.N*len(targets))/b.Elapsed().Seconds(), "keys/s")
 }

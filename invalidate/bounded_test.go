@@ -13,9 +13,9 @@ import (
 func bound(n int) func(*Options) { return func(o *Options) { o.MaxPending = n } }
 
 func (k *kit) entries() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.only.groups[exact].pending) + len(k.only.groups[patterns].pending)
+	k.pending.mu.Lock()
+	defer k.pending.mu.Unlock()
+	return len(k.only.lane.groups[exact].targets) + len(k.only.lane.groups[patterns].targets)
 }
 
 // Redis is away while two million rows change: memory is bounded, and all keys go when it is back.
@@ -44,10 +44,10 @@ func TestRedisAwayForTwoMillionTargets(t *testing.T) {
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 80<<20 {
 		t.Errorf("the heap has grown by %d MiB", grown>>20)
 	}
-	if got := k.Stats().Pending; got > 2*k.MaxPending {
+	if got := k.Stats().Pending; got > 2*k.pending.limit {
 		t.Errorf("%d wait", got)
 	}
-	if k.seen.widened["a"] < k.MaxPending {
+	if k.seen.widened["a"] < k.pending.limit {
 		t.Errorf("%d widened", k.seen.widened["a"])
 	}
 	t.Logf("the slowest Add took %v", slowest)
@@ -122,9 +122,9 @@ func TestCoveredTargetsWhileTheirPatternIsOnItsWay(t *testing.T) {
 	k.Add(ids(set, "a", 0, 20)...)
 	livetest.Eventually(t, soon, "a walk is on its way", k.walking)
 	k.Add(ids(set, "a", 100, 1)...)
-	k.mu.Lock()
-	pending := len(k.only.groups[exact].pending) + k.only.groups[exact].aloft
-	k.mu.Unlock()
+	k.pending.mu.Lock()
+	pending := len(k.only.lane.groups[exact].targets) + k.only.lane.groups[exact].inFlight
+	k.pending.mu.Unlock()
 	if pending == 0 {
 		t.Error("the target was taken as covered")
 	}

@@ -16,8 +16,8 @@ import (
 // clusterKit is a queue before a real Cluster, and another way to that.
 type clusterKit struct {
 	*kit
-	cluster *livetest.RedisCluster
-	all     *redis.ClusterClient // the test's own
+	live *livetest.RedisCluster
+	all  *redis.ClusterClient // the test's own
 }
 
 func makeClusterQueue(tb testing.TB, c *livetest.RedisCluster, change ...func(*Options)) *clusterKit {

@@ -40,12 +40,12 @@ func TestClusterWidensAfterAMove(t *testing.T) {
 // found has the masters looked up now, though the queue does not run.
 func (k *clusterKit) found() {
 	k.tb.Helper()
-	k.inCluster.Store(true)
-	now, err := k.discover(k.ctx, k.cluster.Addrs())
+	k.cluster.is.Store(true)
+	now, err := k.cluster.discover(k.ctx, k.live.Addrs())
 	if err != nil {
 		k.tb.Fatal(err)
 	}
-	k.reshape(now)
+	k.cluster.apply(now)
 }
 
 // A Cluster that was made anew counts its epochs from the beginning.
@@ -54,9 +54,9 @@ func TestClusterMadeAnew(t *testing.T) {
 	c := livetest.NewRedisCluster(t, 3, 0)
 	k := makeClusterQueue(t, c)
 	k.found()
-	k.era = 1 << 40
+	k.cluster.configEpoch = 1 << 40
 	k.found()
-	if k.era == 1<<40 {
+	if k.cluster.configEpoch == 1<<40 {
 		t.Error("what all servers say is not believed")
 	}
 }
@@ -106,19 +106,19 @@ func TestClusterMovesATagThatIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	slot := livetest.Slot(tagTarget.Key)
-	beside := k.beside(movedPrefix, tagTarget.Key)
+	beside := k.cluster.companionKey(movedPrefix, tagTarget.Key)
 	read := &reading{tag: tag{tagTarget.Key, tagTarget}, from: tagTarget.Key, beside: beside}
-	unread := k.forgetSome(t.Context(), []*reading{read})
+	unread := k.cluster.forgetSome(t.Context(), []*reading{read})
 	if len(unread) != 1 || read.err != nil {
 		t.Fatalf("the set was read at once, or not: %v", read.err)
 	}
 	if err := c.MoveSlot(slot, c.Nodes[(slot*3/redisnode.Slots+1)%3]); err != nil {
 		t.Fatal(err)
 	}
-	if unread = k.forgetSome(t.Context(), unread); len(unread) != 0 || read.err == nil {
+	if unread = k.cluster.forgetSome(t.Context(), unread); len(unread) != 0 || read.err == nil {
 		t.Errorf("it is read on: %v", read.err)
 	}
-	if failed := k.forget(t.Context(), []tag{{tagTarget.Key, tagTarget}}); len(failed) != 0 {
+	if failed := k.cluster.forget(t.Context(), []tag{{tagTarget.Key, tagTarget}}); len(failed) != 0 {
 		t.Error(failed)
 	}
 	if n := k.all.Exists(t.Context(), tagTarget.Key).Val(); n != 0 {

@@ -53,7 +53,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	k.canary(2)
-	if got := k.Stats(); !got.Connected || got.Canary.IsZero() || got.Position.IsZero() || len(k.seen.gaps) != 0 {
+	if got := k.Stats(); !got.Connected || got.Canary.IsZero() || got.AppliedThrough.IsZero() || len(k.seen.gaps) != 0 {
 		t.Errorf("%+v, gaps %v", got, k.seen.gaps)
 	}
 	// The sweep takes all that the rules could have made.
@@ -183,9 +183,9 @@ func TestClusterFailover(t *testing.T) {
 	if left := k.left(); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
-	k.mu.Lock()
-	masters, parting := len(k.shards), len(k.parting)
-	k.mu.Unlock()
+	k.pending.mu.Lock()
+	masters, parting := len(k.pending.routes.lanes), len(k.pending.retiring)
+	k.pending.mu.Unlock()
 	if masters != 3 || parting != 0 {
 		t.Errorf("%d masters, %d that part", masters, parting)
 	}
@@ -254,7 +254,7 @@ func TestClusterThatIsGivenByManyAddresses(t *testing.T) {
 	if err := c.Nodes[0].Kill(); err != nil {
 		t.Fatal(err)
 	}
-	q := New(&redis.UniversalOptions{Addrs: c.Addrs()}, k.Options)
+	q := New(&redis.UniversalOptions{Addrs: c.Addrs()}, k.opts)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); q.Run(ctx) }()

@@ -86,12 +86,12 @@ func TestNoCommandExceedsItsBound(t *testing.T) {
 		q.Add(ids(set, "a", 0, n)...)
 		q.Add(ids(set, "b", 0, 1)...)
 		seen := map[string]bool{}
-		for _, c := range q.commandsFor(q.only.groups[exact].pending) {
+		for _, c := range commandsFor(q.only.lane.groups[exact].targets, false) {
 			if len(c.keys()) == 0 || len(c.keys()) > keysPerCommand || len(c.keys()) != len(c.targets) {
 				t.Errorf("%d keys: a command of %d", n, len(c.keys()))
 			}
 			for i, key := range c.keys() {
-				if seen[key] || c.targets[i].Key != key || c.targets[i].Rule() != c.rule {
+				if seen[key] || c.targets[i].Key != key || c.targets[i].Rule() != c.of.Rule() {
 					t.Errorf("%d keys: %s is there twice, or among others", n, key)
 				}
 				seen[key] = true
@@ -132,9 +132,9 @@ func TestWhatComesDuringAFlushIsTheNext(t *testing.T) {
 	r.Pause()
 	k.Add(ids(set, "a", 0, 1)...)
 	livetest.Eventually(t, soon, "the first is on its way", func() bool {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		return k.only.groups[exact].aloft == 1
+		k.pending.mu.Lock()
+		defer k.pending.mu.Unlock()
+		return k.only.lane.groups[exact].inFlight == 1
 	})
 	for i := range 3 {
 		k.Add(ids(set, "a", i+1, 1)...)
@@ -162,9 +162,9 @@ func TestAddedAgainOnItsWay(t *testing.T) {
 	r.Pause()
 	k.Add(ids(set, "a", 0, 1)...)
 	livetest.Eventually(t, soon, "it is on its way", func() bool {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		return k.only.groups[exact].aloft == 1
+		k.pending.mu.Lock()
+		defer k.pending.mu.Unlock()
+		return k.only.lane.groups[exact].inFlight == 1
 	})
 	k.Add(ids(set, "a", 0, 1)...)
 	r.Resume()
@@ -203,7 +203,7 @@ func TestDryRunTouchesNothing(t *testing.T) {
 	if k.seen.evictedOf("a") != 0 || k.seen.gapsOf(GapRollback) != 0 {
 		t.Error("evictions or gaps counted")
 	}
-	if !k.Stats().Position.After(k.epoch) {
+	if !k.Stats().AppliedThrough.After(k.pending.started) {
 		t.Error("no position: a dry run would look stuck")
 	}
 }

@@ -25,7 +25,7 @@ func TestDrainAppliesWhatWaits(t *testing.T) {
 	if got := k.keys(); len(got) != 1 || !got["p:2:x"] {
 		t.Errorf("%d keys left", len(got))
 	}
-	if got := k.Stats(); got.Pending+got.Again != 0 {
+	if got := k.Stats(); got.Pending+got.SecondDeletes != 0 {
 		t.Errorf("%+v: second deletes are not waited for", got)
 	}
 }
@@ -77,11 +77,11 @@ func TestDrainDoesNotWaitForSecondDeletes(t *testing.T) {
 	if err := r.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	livetest.Eventually(t, soon, "they are back, or done", func() bool { return k.Stats().Again == 0 })
+	livetest.Eventually(t, soon, "they are back, or done", func() bool { return k.Stats().SecondDeletes == 0 })
 	k.stop()
-	k.mu.Lock()
-	k.mark = Mark{}
-	k.mu.Unlock()
+	k.pending.mu.Lock()
+	k.pending.mark = Mark{}
+	k.pending.mu.Unlock()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -113,7 +113,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				case 2:
 					k.Add(ids(set, "p", i, 1)...)
 				case 3:
-					if got := k.Stats(); got.Pending < 0 || got.Again < 0 {
+					if got := k.Stats(); got.Pending < 0 || got.SecondDeletes < 0 {
 						t.Error(got)
 					}
 				}
@@ -138,7 +138,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	if got := k.keys(); len(got) != 1 || !got["other"] {
 		t.Errorf("%d keys left", len(got))
 	}
-	livetest.Eventually(t, soon, "second deletes are done", func() bool { got := k.Stats(); return got.Again+got.Pending == 0 })
+	livetest.Eventually(t, soon, "second deletes are done", func() bool { got := k.Stats(); return got.SecondDeletes+got.Pending == 0 })
 }
 
 // After Drain nothing of the queue is left running.

@@ -13,18 +13,18 @@ const (
 	movedPrefix = "pgevict:tag:"     // see tags.go
 )
 
-// beside names a key of pgevict's own in the slot of an application's key.
-func (q *Queue) beside(prefix, key string) string {
-	if !q.inCluster.Load() {
+// companionKey names a key of pgevict's own in the slot of an application's key.
+func (c *cluster) companionKey(prefix, key string) string {
+	if !c.is.Load() {
 		return prefix + key
 	}
 	return prefix + "{" + redisnode.SlotTag(redisnode.SlotOf(key)) + "}:" + key
 }
 
-// besideWhat gives the application's key beside which a key of pgevict's own stands.
-func (q *Queue) besideWhat(prefix, name string) (key string, ok bool) {
+// companionOf returns the application's key beside which a key of pgevict's own stands.
+func (c *cluster) companionOf(prefix, name string) (key string, ok bool) {
 	key, ok = strings.CutPrefix(name, prefix)
-	if ok && q.inCluster.Load() {
+	if ok && c.is.Load() {
 		_, key, ok = strings.Cut(key, "}:")
 	}
 	return key, ok

@@ -45,7 +45,7 @@ func TestLeaseInASlotThatMoves(t *testing.T) {
 	set := refreshed(t, "")
 	slot := livetest.Slot("r:1")
 	from, to := c.Nodes[slot*3/redisnode.Slots], c.Nodes[(slot*3/redisnode.Slots+1)%3]
-	lease := k.beside(leasePrefix, "r:1")
+	lease := k.cluster.companionKey(leasePrefix, "r:1")
 	k.fill("r:1", lease)
 	if err := c.StartMove(slot, to); err != nil {
 		t.Fatal(err)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"pgevict/invalidate/redisnode"
@@ -20,30 +20,27 @@ const PositionPrefix = "pgevict:position:"
 // positionTTL is how long the position of a process that is gone stays in Redis.
 const positionTTL = 7 * 24 * time.Hour
 
-// position is what this process writes to a server to learn whether that still has what was written before. Each process
-// has keys of its own, so what comes back must be what it wrote last: several sidecars never hide a rollback from one
-// another. In a Cluster each master has one, in a slot that it serves. Only the goroutine that flushes writes it.
-type position struct {
-	key         string // empty: none yet
-	sent, acked uint64 // numbers of the latest write that was sent, and that was acknowledged
+// marker is the key that this process writes to a server to learn whether that still has what was written before, and what
+// it wrote there. Each process has keys of its own, so what comes back must be what it wrote last: several sidecars never
+// hide a rollback from one another. In a Cluster each master has one, in a slot that it serves.
+type marker struct {
+	mu          sync.Mutex // the goroutine that flushes writes it, and a new master looks at it
+	key         string     // empty: none yet
+	sent, acked uint64     // numbers of the latest write that was sent, and that was acknowledged
 }
 
-// writePosition adds the write of the position to a pipeline, and gives what to call once that has been executed. The
+// writePosition adds the write of the position to a pipeline, and returns what to call once that has been executed. The
 // position counts the keys on their way as deleted, unless some are known to be refused; ahead says that some then were.
 // The error is that of Redis, which has been taken note of.
 func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused bool) (written func(ahead bool) error) {
-	s.mu.Lock()
-	latest, safe := s.mark, s.safe(refused)
-	s.place()
-	s.position.sent++
-	p := s.position
-	s.mu.Unlock()
+	safe, latest := s.q.pending.through(s.lane, refused)
+	key, sent, acked := s.nextWrite()
 	var reply *redis.StatusCmd
-	if s.DryRun {
+	if s.q.opts.DryRun {
 		reply = pipe.Ping(ctx)
 	} else {
-		value := fmt.Sprintf("%s %d %d", s.id, p.sent, safe.Position)
-		reply = pipe.SetArgs(ctx, p.key, value, redis.SetArgs{Get: true, TTL: positionTTL})
+		value := fmt.Sprintf("%s %d %d", s.q.id, sent, safe.Position)
+		reply = pipe.SetArgs(ctx, key, value, redis.SetArgs{Get: true, TTL: positionTTL})
 	}
 	return func(ahead bool) error {
 		before, err := reply.Result()
@@ -51,82 +48,76 @@ func (s *shard) writePosition(ctx context.Context, pipe redis.Pipeliner, refused
 		if err != nil && !errors.Is(err, redis.Nil) {
 			err = fmt.Errorf("write the position, %s*: %w", PositionPrefix, err)
 			s.failed(err)
-			s.lookUp()
+			s.cluster.requestRefresh()
 			vouches = false
 			if addr, moved := redis.IsMovedError(err); moved {
-				s.learn(redisnode.SlotOf(p.key), addr)
-				s.reposition()
+				slot := redisnode.SlotOf(key)
+				s.cluster.setOwner(slot, addr)
+				if !s.q.pending.ownedBy(s.lane, slot) { // so it needs another slot, which is known by now
+					s.q.pending.requestMark(s.lane)
+				}
 			}
 			if !redis.IsOOMError(err) { // a Redis that is full still deletes, so the way to it is whole
 				return err
 			}
-		} else if !s.DryRun {
-			if !p.expected(s.id, before) {
-				s.Log.Warn("Redis went back in time or lost its data, so deletes may be undone")
-				s.Gap(GapRollback)
+		} else if !s.q.opts.DryRun {
+			if !expected(before, s.q.id, sent, acked) {
+				s.q.opts.Log.Warn("Redis went back in time or lost its data, so deletes may be undone")
+				s.q.opts.Gap(GapRollback)
 				vouches = false
 			}
-			p.acked = p.sent
-			s.acknowledge(p)
+			s.acknowledged(key, sent)
 		}
-		s.Observer.Canary(time.Since(latest.Sent))
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.canary = time.Now()
+		s.q.opts.RedisObserver.Canary(time.Since(latest.Sent))
+		s.health.canaryWent(time.Now())
 		if vouches {
-			s.reached = safe.Sent
+			s.q.reached(safe)
 		}
 		return nil
 	}
 }
 
-// reposition has the position written once more if it needs another slot, which is known by now.
-func (s *shard) reposition() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.owner != nil && s.owner[redisnode.SlotOf(s.position.key)] != s {
-		s.markDue = true
-		s.groups[exact].signal()
-	}
-}
-
-func (s *shard) acknowledge(p position) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.position = p
-}
-
-// place finds a key for the position, if there is none or it is another server's by now. Called with the lock held.
-func (s *shard) place() {
-	if s.position.key != "" && (s.owner == nil || s.owner[redisnode.SlotOf(s.position.key)] == s) {
-		return
-	}
-	s.position = position{key: PositionPrefix + s.id}
-	if s.owner == nil {
-		return
-	}
-	for slot := range redisnode.Slots {
-		if s.owner[slot] == s {
-			s.position.key += ":{" + redisnode.SlotTag(slot) + "}"
-			return
+// nextWrite returns the key for the position and the number of its next write, with that of the last that was acknowledged.
+// If there is no key, or it is another server's by now, there is a new one.
+func (s *shard) nextWrite() (key string, sent, acked uint64) {
+	s.marker.mu.Lock()
+	defer s.marker.mu.Unlock()
+	m := &s.marker
+	if m.key == "" || !s.q.pending.ownedBy(s.lane, redisnode.SlotOf(m.key)) {
+		m.key, m.sent, m.acked = PositionPrefix+s.q.id, 0, 0
+		if slot, ok := s.q.pending.aSlotOf(s.lane); ok {
+			m.key += ":{" + redisnode.SlotTag(slot) + "}"
 		}
 	}
+	m.sent++
+	return m.key, m.sent, m.acked
 }
 
-// adopt gives a new master the position of one that is gone, if it has the slot: what it answers tells whether it has
-// heard of all that the other acknowledged. Called with the lock held.
-func (q *Queue) adopt(s *shard, gone []*shard) {
+func (s *shard) acknowledged(key string, sent uint64) {
+	s.marker.mu.Lock()
+	defer s.marker.mu.Unlock()
+	if s.marker.key == key {
+		s.marker.acked = sent
+	}
+}
+
+// inheritPosition has a new master go on with the position of one that is gone, if it has the slot: what it answers tells
+// whether it has heard of all that the other acknowledged.
+func (s *shard) inheritPosition(gone []*shard) {
 	for _, g := range gone {
-		if g.position.key != "" && q.owner[redisnode.SlotOf(g.position.key)] == s {
-			s.position = g.position
+		g.marker.mu.Lock()
+		key, sent, acked := g.marker.key, g.marker.sent, g.marker.acked
+		g.marker.mu.Unlock()
+		if key != "" && s.q.pending.ownedBy(s.lane, redisnode.SlotOf(key)) {
+			s.marker.key, s.marker.sent, s.marker.acked = key, sent, acked
 			return
 		}
 	}
 }
 
 // expected reports whether a value is what was written last. A write of which the reply was lost may have been it.
-func (p *position) expected(id, value string) bool {
-	if p.acked == 0 {
+func expected(value, id string, sent, acked uint64) bool {
+	if acked == 0 {
 		return true
 	}
 	fields := strings.Fields(value)
@@ -134,29 +125,5 @@ func (p *position) expected(id, value string) bool {
 		return false
 	}
 	number, err := strconv.ParseUint(fields[1], 10, 64)
-	return err == nil && p.acked <= number && number < p.sent
-}
-
-// safe is the latest mark below which everything is applied once the keys on their way to the shard are, or without those
-// if some were refused. Called with the lock held.
-func (s *shard) safe(refused bool) Mark {
-	oldest := s.mark
-	hold := func(held since) {
-		if held.any && held.mark.Sent.Before(oldest.Sent) {
-			oldest = held.mark
-		}
-	}
-	for _, other := range slices.Concat(s.shards, s.parting) {
-		for g := range other.groups {
-			w := &other.groups[g]
-			hold(w.since)
-			if other != s || group(g) != exact || refused {
-				hold(w.flying)
-			}
-		}
-	}
-	for _, d := range s.delayed {
-		hold(d.since)
-	}
-	return oldest
+	return err == nil && acked <= number && number < sent
 }

@@ -71,61 +71,57 @@ func TestPositionIsNeverAhead(t *testing.T) {
 	q := func() *kit { return fake(t, again(time.Hour)) }
 	set := templates(t, "a", "a:{id}", "p", "p:{id}:*")
 	key, pattern := ids(set, "a", 0, 1), ids(set, "p", 0, 1)
-	at := func(n int) Mark { return Mark{uint64(n), time.Unix(int64(n), 0)} }
+	at := func(n int) Mark { return Mark{Position: uint64(n), Sent: time.Unix(int64(n), 0)} }
 	for name, do := range map[string]func(k *kit){
 		"a key waits":     func(k *kit) { k.Add(key...) },
 		"a pattern waits": func(k *kit) { k.Add(pattern...) },
 		"a walk is failing": func(k *kit) {
 			k.Add(pattern...)
-			k.only.putBack(&k.only.groups[patterns], k.only.groups[patterns].take())
+			k.pending.putBack(k.pending.take(k.only.lane, patterns))
 		},
 		"a walk is on its way, and more waits": func(k *kit) {
 			k.Add(pattern...)
-			k.only.groups[patterns].take()
+			k.pending.take(k.only.lane, patterns)
 			k.Mark(at(6))
 			k.Add(pattern...)
 		},
 		"a flush failed, and more waits": func(k *kit) {
 			k.Add(key...)
-			targets := k.only.groups[exact].take()
+			b := k.pending.take(k.only.lane, exact)
 			k.Mark(at(6))
 			k.Add(ids(set, "a", 1, 1)...)
-			k.only.putBack(&k.only.groups[exact], targets)
+			k.pending.putBack(b)
 		},
 		"many became one": func(k *kit) {
-			k.MaxPending = 10
+			k.pending.limit = 10
 			k.Add(key...)
 			k.Mark(at(6))
 			k.Add(ids(set, "a", 1, 100)...)
 		},
 		"it was refused": func(k *kit) {
 			k.Add(key...)
-			targets := k.only.groups[exact].take()
-			k.delay(nil, exact, targets, time.Minute, k.only.groups[exact].flying)
-			k.only.groups[exact].landed()
+			k.pending.postpone(k.pending.take(k.only.lane, exact), time.Minute)
 		},
 		"it was refused, and came back": func(k *kit) {
 			k.Add(key...)
-			targets := k.only.groups[exact].take()
-			k.delay(nil, exact, targets, time.Minute, k.only.groups[exact].flying)
-			k.only.groups[exact].landed()
-			k.release(true)
+			k.pending.postpone(k.pending.take(k.only.lane, exact), time.Minute)
+			k.pending.endSecondDeletes()
 		},
 	} {
 		k := q()
 		k.Mark(at(5))
 		do(k)
 		k.Mark(at(7))
-		if got := k.only.safe(false); got != at(5) {
+		if got := k.through(false); got != at(5) {
 			t.Errorf("%s: the position is %d", name, got.Position)
 		}
 	}
 	k := q()
 	k.Mark(at(5))
 	k.Add(key...)
-	k.only.groups[exact].take()
+	k.pending.take(k.only.lane, exact)
 	k.Mark(at(7))
-	if k.only.safe(false) != at(7) || k.only.safe(true) != at(5) {
+	if k.through(false) != at(7) || k.through(true) != at(5) {
 		t.Error("keys on their way count where Redis takes them, and not where it refuses")
 	}
 }
@@ -300,7 +296,7 @@ func TestFullRedis(t *testing.T) {
 	set := templates(t, "a", "a:{id}", "p", "p:*")
 	k.set("a:1", "p:1")
 	k.canary(1)
-	before := k.Stats().Position
+	before := k.Stats().AppliedThrough
 	if err := k.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +308,7 @@ func TestFullRedis(t *testing.T) {
 	if got := k.keys(); len(got) != 0 {
 		t.Errorf("left: %v", got)
 	}
-	if number, _ := k.position(); number != 1 || !k.Stats().Position.Equal(before) {
+	if number, _ := k.position(); number != 1 || !k.Stats().AppliedThrough.Equal(before) {
 		t.Error("the position went on")
 	}
 	if k.seen.errors["oom"] != 2 || len(k.seen.gaps) != 0 || !k.Stats().Connected {

@@ -35,7 +35,7 @@ const refreshesPerStep = 256
 // told by the versions. A lease that was evicted, expired or rolled back is one that was lost, and then the key is
 // deleted.
 const (
-	// takeLease gives the lease's text, or nothing where only what is cached is to be refreshed and the key is not.
+	// takeLease returns the lease's text, or nothing where only what is cached is to be refreshed and the key is not.
 	// KEYS: the key, the lease. ARGV: a text for a new lease, its time to live in ms, 1 for only what is cached.
 	takeLease = `
 if ARGV[3] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return false end
@@ -46,7 +46,7 @@ if not lease then
 end
 return string.match(lease, '^%S+')`
 
-	// setUnderLease gives 1: set; 0: what is there, or is not any more, is newer; -1: the lease is lost.
+	// setUnderLease returns 1: set; 0: what is there, or is not any more, is newer; -1: the lease is lost.
 	// KEYS: the key, the lease. ARGV: the lease's text, its time to live in ms, the version, the value, 1 for only what
 	// is cached, the value's time to live in ms or 0 to keep that of the key. Versions are compared as texts, since Lua's
 	// numbers are not exact.
@@ -70,34 +70,31 @@ const leaseTTL = 2 * time.Minute
 
 // refresh reads the keys that wait anew, and sets or deletes them.
 func (s *shard) refresh(ctx context.Context) error {
-	w := &s.groups[refreshes]
-	s.mu.Lock()
-	targets := w.take()
-	s.mu.Unlock()
+	b := s.q.pending.take(s.lane, refreshes)
 	refused := map[rules.Target]error{}
-	for part := range slices.Chunk(slices.Collect(maps.Keys(targets)), refreshesPerStep) {
+	for part := range slices.Chunk(slices.Collect(maps.Keys(b.targets)), refreshesPerStep) {
 		failed := s.renew(ctx, part)
 		maps.Copy(refused, failed)
 		for _, err := range failed {
 			if len(failed) == len(part) && !redisnode.IsReply(err) { // nothing answers, and what is left would only wait for nothing as well
-				s.undone(refreshes, targets)
+				s.q.pending.putBack(b)
 				return err
 			}
 		}
 	}
-	return s.done(refreshes, targets, refused, retryAfter)
+	return s.finish(b, refused, retryAfter)
 }
 
-// renewal is a key on its way to be read anew.
-type renewal struct {
-	rules.Target
-	*rules.Refresh
-	beside string
+// inProgress is a key on its way to be read anew.
+type inProgress struct {
+	target rules.Target
+	how    *rules.Refresh
+	beside string // the key of its lease
 	lease  string // its text
 }
 
-func (r renewal) onlyCached() string {
-	if r.OnlyCached {
+func (r inProgress) onlyCached() string {
+	if r.how.OnlyCached {
 		return "1"
 	}
 	return "0"
@@ -105,18 +102,18 @@ func (r renewal) onlyCached() string {
 
 // ttl is the time to live of the value, in ms: up to a tenth shorter than asked for, so that what was set together does
 // not expire together.
-func (r renewal) ttl() int64 {
-	if r.TTL == 0 {
+func (r inProgress) ttl() int64 {
+	if r.how.TTL == 0 {
 		return 0
 	}
-	return max(1, (r.TTL - mathrand.N(r.TTL/10+1)).Milliseconds())
+	return max(1, (r.how.TTL - mathrand.N(r.how.TTL/10+1)).Milliseconds())
 }
 
-// renew refreshes some keys, and gives those that could be neither set nor deleted.
+// renew refreshes some keys, and returns those that could be neither set nor deleted.
 func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Target]error {
-	if s.DryRun {
+	if s.q.opts.DryRun {
 		for _, t := range targets {
-			s.Log.Info("dry run: would refresh", zap.String("rule", t.Rule()), zap.String("key", t.Key))
+			s.q.opts.Log.Info("dry run: would refresh", zap.String("rule", t.Rule()), zap.String("key", t.Key))
 		}
 		return nil
 	}
@@ -132,63 +129,59 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 	})
 	read := make([]rules.Target, len(leased))
 	for i, r := range leased {
-		read[i] = r.Target
+		read[i] = r.target
 	}
 	var values []Value
 	if len(read) > 0 {
-		values = s.Read(ctx, read)
+		values = s.q.opts.Read(ctx, read)
 	}
 	var writes []op
-	var writing []renewal
+	var writing []inProgress
 	for i, r := range leased {
 		switch v := values[i]; {
 		case v.Err != nil && ctx.Err() != nil: // this is the end, which is nobody's fault
-			failed[r.Target] = v.Err
+			failed[r.target] = v.Err
 		case v.Err != nil:
-			s.unread(r.Target.Rule(), v.Err)
-			doomed = append(doomed, r.Target)
+			s.readFailed(r.target, v.Err)
+			doomed = append(doomed, r.target)
 		case !v.Found:
-			doomed = append(doomed, r.Target)
+			doomed = append(doomed, r.target)
 		default:
 			writing = append(writing, r)
-			writes = append(writes, op{key: r.Key, target: r.Target, cmd: redis.NewCmd(ctx, "eval", setUnderLease, 2, r.Key, r.beside,
+			writes = append(writes, op{key: r.target.Key, target: r.target, cmd: redis.NewCmd(ctx, "eval", setUnderLease, 2, r.target.Key, r.beside,
 				r.lease, leaseTTL.Milliseconds(), strconv.FormatUint(v.Version, 10), v.Text, r.onlyCached(), r.ttl())})
 		}
 	}
-	s.do(ctx, writes)
-	set := map[string]int{}
+	s.cluster.do(ctx, writes)
 	for i, o := range writes {
 		reply, err := o.cmd.(*redis.Cmd).Int()
 		switch {
 		case err == nil && reply == 1:
-			set[writing[i].Target.Rule()]++
+			s.q.opts.RefreshObserver.Refreshed(writing[i].target, nil)
 		case err == nil && reply == 0:
 		default:
 			if err != nil {
-				s.failed(fmt.Errorf("set a key of the rule %q: %w", writing[i].Target.Rule(), err))
+				s.failed(fmt.Errorf("set a key of the rule %q: %w", writing[i].target.Rule(), err))
 			}
 			doomed = append(doomed, o.target)
 		}
 	}
-	for rule, n := range set {
-		s.Observer.Refreshed(rule, n)
-	}
-	s.doom(ctx, doomed, failed)
+	s.deleteInstead(ctx, doomed, failed)
 	return failed
 }
 
-// takeLeases gives the keys that are to be read, each with its lease.
-func (s *shard) takeLeases(ctx context.Context, targets []rules.Target, failed func(rules.Target, error)) (leased []renewal) {
+// takeLeases returns the keys that are to be read, each with its lease.
+func (s *shard) takeLeases(ctx context.Context, targets []rules.Target, failed func(rules.Target, error)) (leased []inProgress) {
 	ops := make([]op, len(targets))
-	all := make([]renewal, len(targets))
+	all := make([]inProgress, len(targets))
 	for i, t := range targets {
-		r := renewal{Target: t, beside: s.beside(leasePrefix, t.Key)}
-		r.Refresh, _ = t.Refresh()
+		r := inProgress{target: t, beside: s.cluster.companionKey(leasePrefix, t.Key)}
+		r.how, _ = t.Refresh()
 		all[i] = r
 		ops[i] = op{key: t.Key, target: t, cmd: redis.NewCmd(ctx, "eval", takeLease, 2, t.Key, r.beside,
 			rand.Text(), leaseTTL.Milliseconds(), r.onlyCached())}
 	}
-	s.do(ctx, ops)
+	s.cluster.do(ctx, ops)
 	for i, o := range ops {
 		lease, err := o.cmd.(*redis.Cmd).Text()
 		switch {
@@ -202,25 +195,19 @@ func (s *shard) takeLeases(ctx context.Context, targets []rules.Target, failed f
 	return leased
 }
 
-// doom deletes keys that could not be refreshed, or of which the row is gone.
-func (s *shard) doom(ctx context.Context, doomed []rules.Target, failed map[rules.Target]error) {
+// deleteInstead deletes keys that could not be refreshed, or of which the row is gone.
+func (s *shard) deleteInstead(ctx context.Context, doomed []rules.Target, failed map[rules.Target]error) {
 	var deletions []op
 	for _, t := range doomed {
-		deletions = append(deletions, s.deletionOf(ctx, t.Key, t)...)
+		deletions = append(deletions, s.cluster.deletionOf(ctx, t.Key, t)...)
 	}
-	maps.Copy(failed, s.doAll(ctx, deletions))
+	maps.Copy(failed, s.cluster.deleteAll(ctx, deletions))
 }
 
-// unread takes note of a key that could not be read. What lasts is logged once a minute for each rule.
-func (s *shard) unread(rule string, err error) {
-	s.Observer.RefreshFailed(rule, 1)
-	s.mu.Lock()
-	news := time.Since(s.said["refresh "+rule]) > time.Minute
-	if news {
-		s.said["refresh "+rule] = time.Now()
-	}
-	s.mu.Unlock()
-	if news {
-		s.Log.Warn("a refresh could not read Postgres, so the key is deleted", zap.String("rule", rule), zap.Error(err))
+// readFailed takes note of a key that could not be read. What lasts is logged once a minute for each rule.
+func (s *shard) readFailed(t rules.Target, err error) {
+	s.q.opts.RefreshObserver.Refreshed(t, err)
+	if s.health.news("refresh " + t.Rule()) {
+		s.q.opts.Log.Warn("a refresh could not read Postgres, so the key is deleted", zap.String("rule", t.Rule()), zap.Error(err))
 	}
 }

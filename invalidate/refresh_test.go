@@ -124,7 +124,7 @@ func (k *kit) applicationKeys() map[string]bool {
 	k.tb.Helper()
 	keys := k.keys()
 	for key := range keys {
-		if _, ok := k.besideWhat(leasePrefix, key); ok {
+		if _, ok := k.cluster.companionOf(leasePrefix, key); ok {
 			delete(keys, key)
 		}
 	}
@@ -201,7 +201,7 @@ func TestRefreshNeverUndoesADelete(t *testing.T) {
 			k.rdb.SAdd(k.ctx, "tag:1", "r:1")
 			k.Add(of(parseRules(k.tb, tagRules), "t", image{"id": "1"})...)
 		},
-		"the lease expires": func(k *kit, _ *rules.Set) { k.rdb.Del(k.ctx, k.beside(leasePrefix, "r:1")) },
+		"the lease expires": func(k *kit, _ *rules.Set) { k.rdb.Del(k.ctx, k.cluster.companionKey(leasePrefix, "r:1")) },
 	} {
 		for _, cached := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, cached: %t", name, cached), func(t *testing.T) {

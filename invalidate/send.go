@@ -30,12 +30,12 @@ const (
 
 // do has each command executed by the server of its key, and follows those that are redirected. What became of each is
 // in its reply.
-func (q *Queue) do(ctx context.Context, ops []op) {
+func (c *cluster) do(ctx context.Context, ops []op) {
 	for try := 0; len(ops) > 0; try++ {
 		if try > 1 && rest(ctx, redirectAfter) != nil {
 			return
 		}
-		each(q.byShard(ops), func(s *shard, ops []op) { s.pipe(ctx, s.rdb, ops, false) })
+		each(c.byShard(ops), func(s *shard, ops []op) { pipe(ctx, s.rdb, ops, false) })
 		asked := map[string][]op{}
 		var again []op
 		for i, o := range ops {
@@ -54,14 +54,14 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 				continue
 			}
 			if addr, ok := redis.IsMovedError(err); ok {
-				q.learn(redisnode.SlotOf(o.key), addr)
+				c.setOwner(redisnode.SlotOf(o.key), addr)
 			}
 			again = append(again, o)
 		}
 		each(asked, func(addr string, ops []op) {
-			rdb := redis.NewClient(q.options(addr)) // it may have no slot yet, and so no shard
+			rdb := redis.NewClient(c.options(addr)) // it may have no slot yet, and so no shard
 			defer func() { _ = rdb.Close() }()
-			q.pipe(ctx, rdb, ops, true)
+			pipe(ctx, rdb, ops, true)
 		})
 		var first []op // a lease that is asked for once more goes before its key all the same
 		for _, ops := range asked {
@@ -75,19 +75,19 @@ func (q *Queue) do(ctx context.Context, ops []op) {
 	}
 }
 
-// deletionOf gives what deletes one key, wherever it is, behind what may be about to refresh it.
-func (q *Queue) deletionOf(ctx context.Context, key string, t rules.Target) (ops []op) {
-	if q.Read != nil && !q.DryRun {
-		lease := q.beside(leasePrefix, key)
+// deletionOf returns what deletes one key, wherever it is, behind what may be about to refresh it.
+func (c *cluster) deletionOf(ctx context.Context, key string, t rules.Target) (ops []op) {
+	if c.q.opts.Read != nil && !c.q.opts.DryRun {
+		lease := c.companionKey(leasePrefix, key)
 		ops = append(ops, op{key: lease, target: t, lease: true, cmd: redis.NewIntCmd(ctx, "unlink", lease)})
 	}
-	return append(ops, op{key: key, target: t, cmd: redis.NewIntCmd(ctx, q.verb(false), key)})
+	return append(ops, op{key: key, target: t, cmd: redis.NewIntCmd(ctx, c.q.verb(false), key)})
 }
 
-// doAll has deletions executed, counts what is gone, and gives the targets of those that failed.
-func (q *Queue) doAll(ctx context.Context, deletions []op) map[rules.Target]error {
-	q.do(ctx, deletions)
-	q.count(deletions)
+// deleteAll has deletions executed, counts what is gone, and returns the targets of those that failed.
+func (c *cluster) deleteAll(ctx context.Context, deletions []op) map[rules.Target]error {
+	c.do(ctx, deletions)
+	c.q.count(deletions)
 	failed := map[rules.Target]error{}
 	for _, o := range deletions {
 		if err := o.failure(); err != nil {
@@ -108,14 +108,14 @@ func (o op) failure() error {
 
 // count counts the keys and fields that are gone.
 func (q *Queue) count(deletions []op) {
-	gone := map[string]int64{}
+	gone := map[rules.Target]int64{}
 	for _, o := range deletions {
 		if !o.lease {
-			gone[o.target.Rule()] += o.cmd.(*redis.IntCmd).Val()
+			gone[o.target.Widen()] += o.cmd.(*redis.IntCmd).Val()
 		}
 	}
-	for rule, n := range gone {
-		q.evicted(rule, n)
+	for of, n := range gone {
+		q.evicted(of, n)
 	}
 }
 
@@ -132,12 +132,10 @@ func each[K comparable](groups map[K][]op, do func(K, []op)) {
 	all.Wait()
 }
 
-func (q *Queue) byShard(ops []op) map[*shard][]op {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (c *cluster) byShard(ops []op) map[*shard][]op {
 	of := map[*shard][]op{}
 	for _, o := range ops {
-		s := q.serving(redisnode.SlotOf(o.key))
+		s := c.shardOf(redisnode.SlotOf(o.key))
 		of[s] = append(of[s], o)
 	}
 	return of
@@ -145,7 +143,7 @@ func (q *Queue) byShard(ops []op) map[*shard][]op {
 
 // pipe sends commands to one server, in pipelines of bounded size; asking says that it was named for keys that are about
 // to be its own.
-func (q *Queue) pipe(ctx context.Context, rdb *redis.Client, ops []op, asking bool) {
+func pipe(ctx context.Context, rdb *redis.Client, ops []op, asking bool) {
 	for len(ops) > 0 {
 		part := ops[:min(len(ops), opsPerPipeline)]
 		ops = ops[len(part):]

@@ -3,110 +3,131 @@ package invalidate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
-// shard is one server that takes writes, and the targets that wait for it. One that is away holds up no other.
+// shard is one server that takes writes, and what applies there the targets of its lane: a goroutine for each group, so that
+// a walk holds up no key. A server that is away holds up no other.
 type shard struct {
-	*Queue
-	addr string // in a Cluster the master's; else empty
-	rdb  *redis.Client
-	stop context.CancelFunc
+	q       *Queue   // whose it is: its options, and what waits
+	cluster *cluster // of which it is a master; the way to what turns out to be another's
+	lane    *lane
+	rdb     *redis.Client
+	health  health
+	marker  marker
 
-	// With the queue's lock held:
-	groups  [groups]waiting
-	covered map[rules.Target]bool // patterns that wait and stand for targets that were too many
-	markDue bool                  // the latest mark has not been written
-	canary  time.Time             // when a mark last went through
-	answers bool                  // when it was last spoken to
-	said    map[string]time.Time  // when an error of each kind was logged
-	run     string                // the id of the server's process; empty: none seen
-	slots   redisnode.SlotSet     // in a Cluster those that it serves, as far as is known
-	slotsAt redisnode.SlotSet     // slots, when the first of the patterns that wait came
-	gone    bool                  // it is no master any more: what comes back from it goes to the others
+	ended atomic.Bool   // the server is a master no more
+	stop  chan struct{} // closed then
 
-	position position // of the goroutine that flushes alone
-	refusing bool     // it refused targets of the last flush; of that goroutine as well
+	refusing bool // it refused targets of the last flush; of the goroutine that flushes alone
 }
 
-// group is what is applied in the same way, by a goroutine of its own.
-type group int
-
-const (
-	exact     group = iota // keys and fields, which one command deletes
-	patterns               // of keys and of tags, for which the keyspace is walked over
-	tags                   // sets of which the members go too
-	refreshes              // keys that are read anew
-	groups
-)
-
-func (q *Queue) groupOf(t rules.Target) group {
-	switch t.Kind {
-	case rules.Pattern, rules.TagPattern:
-		return patterns
-	case rules.Tag:
-		return tags
-	default:
-	}
-	if q.Read != nil && t.Refreshed() {
-		return refreshes
-	}
-	return exact
-}
-
-// newShard makes a shard for the master at an address, or for the one server there is.
-func (q *Queue) newShard(addr string) *shard {
-	s := &shard{Queue: q, addr: addr, said: map[string]time.Time{}, stop: func() {}}
-	for i := range s.groups {
-		s.groups[i].wake = make(chan struct{}, 1)
-	}
+func newShard(q *Queue, c *cluster, l *lane) *shard {
+	s := &shard{q: q, cluster: c, lane: l, stop: make(chan struct{})}
 	s.rdb = s.client()
 	return s
 }
 
+func (s *shard) client() *redis.Client {
+	o := redisnode.FailFast(s.cluster.redis, "pgevict", s.q.opts.Timeout)
+	// Few are ever in use. But once as many dials as this have failed, the pool dials just once a second, which would
+	// make us late when Redis is back.
+	o.PoolSize = 1000
+	o.OnConnect = s.onConnect
+	if o.MasterName != "" {
+		return redis.NewFailoverClient(o.Failover())
+	}
+	one := o.Simple()
+	if s.lane.addr != "" {
+		one.Addr = s.lane.addr
+	}
+	return redis.NewClient(one)
+}
+
+// onConnect looks whether it is still the same Redis process that answers. One that has restarted, or another that took
+// its place, may lack what the first acknowledged.
+func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
+	info, err := conn.Info(ctx).Result()
+	if err != nil && !redis.IsPermissionError(err) {
+		return fmt.Errorf("INFO: %w", err)
+	}
+	if redisnode.InfoField(info, "redis_mode") == "sentinel" {
+		return nil // the client asks them who is the master
+	}
+	c, clustered, alone := s.cluster, redisnode.IsCluster(info), s.lane.addr == ""
+	if alone && c.is.Load() && !clustered && info != "" {
+		return errors.New("several addr= in REDIS_URL mean a Cluster, and this server is of none")
+	}
+	if clustered && c.redis.MasterName != "" {
+		return errors.New("the master that the sentinels name is of a Cluster: name its servers in REDIS_URL, without master_name=")
+	}
+	if alone && clustered {
+		if c.redis.DB != 0 {
+			return errors.New("it is a Cluster, which has database 0 alone, and REDIS_URL names another")
+		}
+		c.is.Store(true)
+		c.requestRefresh()
+		return errCluster
+	}
+	run := redisnode.InfoField(info, "run_id")
+	if before := s.health.meet(run); before != "" && (run == "" || run != before) {
+		s.q.opts.Log.Warn("another Redis process answers, or one that cannot be told from another, so deletes may be lost",
+			s.where(), zap.Bool("info_allowed", err == nil))
+		s.q.opts.Gap(GapRestart)
+	}
+	return nil
+}
+
 // steps are what takes what waits in each group, and applies it.
 func (s *shard) steps() [groups]func(context.Context) error {
-	return [groups]func(context.Context) error{s.flush, s.pass, s.dropTags, s.refresh}
+	return [groups]func(context.Context) error{exact: s.flush, patterns: s.walkOver, tags: s.dropTags, refreshes: s.refresh}
 }
 
 // work applies what waits until the context is done, or the server is no master any more.
 func (s *shard) work(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.mu.Lock()
-	s.stop = cancel
-	if s.gone {
-		cancel()
-	}
-	s.mu.Unlock()
 	var all sync.WaitGroup
+	all.Go(func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	for g, step := range s.steps() {
 		all.Go(func() {
-			if g == int(exact) {
+			if group(g) == exact {
 				s.attempt(ctx, s.ping)
 			}
 			for {
 				select {
 				case <-ctx.Done():
 					return
-				case <-s.groups[g].wake:
+				case <-s.lane.wake(group(g)):
 					s.attempt(ctx, step)
 				}
 			}
 		})
 	}
 	all.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parting = slices.DeleteFunc(s.parting, func(other *shard) bool { return other == s })
+}
+
+// end has the work end. What is in flight comes back as an error.
+func (s *shard) end() {
+	s.ended.Store(true)
+	close(s.stop)
+	_ = s.rdb.Close() // nothing is left to do on it
 }
 
 // attempt takes a step, and takes it again until it succeeds or the context is done.
@@ -119,7 +140,7 @@ func (s *shard) attempt(ctx context.Context, step func(context.Context) error) {
 		if ctx.Err() == nil && !errors.Is(err, errCluster) {
 			s.failed(err)
 		}
-		s.lookUp()
+		s.cluster.requestRefresh()
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff(time.Since(down))):
@@ -133,48 +154,25 @@ func backoff(down time.Duration) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// add puts a target into the set. Called with the lock held.
-func (s *shard) add(t rules.Target, added time.Duration, m Mark) {
-	if len(s.covered) > 0 && s.covered[t.Widen()] {
-		t = t.Widen() // which may wait for its second delete alone, and now waits for its first
-	}
-	g := s.groupOf(t)
-	w := &s.groups[g]
-	if g == patterns && len(w.pending) == 0 {
-		s.slotsAt = s.slots
-	}
-	w.add(t, added)
-	w.since.add(m) // of many that come, no later mark is before the first
+// ping finds out whether Redis answers, before there is anything to tell it.
+func (s *shard) ping(ctx context.Context) error {
+	return s.send(ctx, nil, func(pipe redis.Pipeliner) { pipe.Ping(ctx) })
 }
 
-// landed takes note that what was taken of a group has been applied. Called with the lock held.
-func (s *shard) landed(w *waiting) {
-	swept := w.sweeping
-	w.landed()
-	if !swept {
-		return
+// finish ends a batch that was applied, but for what Redis refused. If that is all of it, it waits again, and it is an error;
+// but not patterns, since a walk is too dear to be tried again at once.
+func (s *shard) finish(b batch, refused map[rules.Target]error, retry time.Duration) error {
+	var refusal error
+	for _, refusal = range refused {
+		break
 	}
-	for _, other := range s.shards {
-		for i := range other.groups {
-			if w := &other.groups[i]; w.sweep || w.sweeping {
-				return
-			}
-		}
+	if refusal != nil && b.group != patterns && len(refused) == len(b.targets) {
+		s.q.pending.putBack(b)
+		return refusal
 	}
-	s.Observer.Swept()
-}
-
-// putBack returns targets that were not applied to the set. Called with the lock held.
-func (s *shard) putBack(w *waiting, targets map[rules.Target]time.Duration) {
-	held := w.flying.mark
-	if s.gone {
-		for t, added := range targets {
-			s.route(t, added, held)
-		}
-	} else {
-		w.merge(targets, held)
-		w.sweep = w.sweep || w.sweeping
+	if refusal != nil {
+		s.failed(refusal)
 	}
-	w.landed()
-	s.bound()
+	s.q.pending.done(b, refused, retry)
+	return nil
 }

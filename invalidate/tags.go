@@ -28,33 +28,30 @@ type tag struct {
 
 // dropTags deletes the sets that wait, with their members.
 func (s *shard) dropTags(ctx context.Context) error {
-	w := &s.groups[tags]
-	s.mu.Lock()
-	targets := w.take()
-	s.mu.Unlock()
-	sets := make([]tag, 0, len(targets))
-	for t := range targets {
+	b := s.q.pending.take(s.lane, tags)
+	sets := make([]tag, 0, len(b.targets))
+	for t := range b.targets {
 		sets = append(sets, tag{t.Key, t})
 	}
-	return s.done(tags, targets, s.forget(ctx, sets), retryAfter)
+	return s.finish(b, s.cluster.forget(ctx, sets), retryAfter)
 }
 
-// forget deletes sets and their members, a step of each at a time, and gives the targets of those that it could not.
+// forget deletes sets and their members, a step of each at a time, and returns the targets of those that it could not.
 //
 // A member that the application adds meanwhile must keep its place in the set, so the set is never deleted: a member
 // moves to a set beside it, is deleted as a key, and leaves that set. If this ends halfway, whoever comes next finds in
 // the set beside what has been moved and perhaps not deleted. The empty sets Redis deletes by itself.
-func (q *Queue) forget(ctx context.Context, sets []tag) map[rules.Target]error {
+func (c *cluster) forget(ctx context.Context, sets []tag) map[rules.Target]error {
 	failed := map[rules.Target]error{}
 	for some := range slices.Chunk(sets, setsPerStep) {
 		var unread, all []*reading
 		for _, t := range some {
-			beside := q.beside(movedPrefix, t.key)
+			beside := c.companionKey(movedPrefix, t.key)
 			unread = append(unread, &reading{tag: t, from: t.key, beside: beside}, &reading{tag: t, from: beside, beside: beside})
 		}
 		all = unread
 		for len(unread) > 0 {
-			unread = q.forgetSome(ctx, unread)
+			unread = c.forgetSome(ctx, unread)
 		}
 		away := true // nothing answers
 		for _, r := range all {
@@ -84,12 +81,12 @@ type reading struct {
 	err     error    // which ends it
 }
 
-// op gives a command for the set, or for the one beside it.
+// op returns a command for the set, or for the one beside it.
 func (r *reading) op(key string, cmd redis.Cmder) op { return op{key: key, target: r.target, cmd: cmd} }
 
-// forgetSome takes a step in each set, and gives those that have not been read to the end. One that fails holds up no other.
-func (q *Queue) forgetSome(ctx context.Context, sets []*reading) (unread []*reading) {
-	q.readMembers(ctx, sets)
+// forgetSome takes a step in each set, and returns those that have not been read to the end. One that fails holds up no other.
+func (c *cluster) forgetSome(ctx context.Context, sets []*reading) (unread []*reading) {
+	c.readMembers(ctx, sets)
 
 	var moves steps
 	for _, r := range sets {
@@ -99,18 +96,18 @@ func (q *Queue) forgetSome(ctx context.Context, sets []*reading) (unread []*read
 			}
 		}
 	}
-	moves.take(ctx, q)
+	moves.take(ctx, c)
 
 	var deletions, leaves steps
 	for _, r := range sets {
 		for _, m := range r.members {
 			if r.err == nil && !strings.HasPrefix(m, "pgevict:") { // an application has no business with those
-				deletions.add(r, q.deletionOf(ctx, m, r.target)...)
+				deletions.add(r, c.deletionOf(ctx, m, r.target)...)
 			}
 		}
 	}
-	deletions.take(ctx, q)
-	q.count(deletions.ops)
+	deletions.take(ctx, c)
+	c.q.count(deletions.ops)
 	for _, r := range sets {
 		if r.err == nil && len(r.members) > 0 {
 			args := []any{"srem", r.beside}
@@ -120,7 +117,7 @@ func (q *Queue) forgetSome(ctx context.Context, sets []*reading) (unread []*read
 			leaves.add(r, r.op(r.beside, redis.NewIntCmd(ctx, args...)))
 		}
 	}
-	leaves.take(ctx, q)
+	leaves.take(ctx, c)
 	return slices.DeleteFunc(slices.Clone(sets), func(r *reading) bool { return r.err != nil || r.cursor == 0 })
 }
 
@@ -137,8 +134,8 @@ func (s *steps) add(r *reading, ops ...op) {
 }
 
 // take has them executed, and takes note of what failed.
-func (s *steps) take(ctx context.Context, q *Queue) {
-	q.do(ctx, s.ops)
+func (s *steps) take(ctx context.Context, c *cluster) {
+	c.do(ctx, s.ops)
 	s.note()
 }
 
@@ -152,36 +149,32 @@ func (s *steps) note() {
 
 // readMembers reads the next members of each set. A cursor means something to one server alone, so only sets that are read
 // from the beginning are followed to another.
-func (q *Queue) readMembers(ctx context.Context, sets []*reading) {
+func (c *cluster) readMembers(ctx context.Context, sets []*reading) {
 	var first, next steps
 	scans := make([]*redis.ScanCmd, len(sets))
-	q.mu.Lock()
 	for i, r := range sets {
 		scans[i] = redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)
 		switch {
 		case r.cursor == 0:
 			first.add(r, r.op(r.from, scans[i]))
-		case q.serving(redisnode.SlotOf(r.from)) != r.at:
+		case c.shardOf(redisnode.SlotOf(r.from)) != r.at:
 			r.err = fmt.Errorf("delete keys of the rule %q: %w", r.target.Rule(), redisnode.ErrMoved)
 		default:
 			next.add(r, r.op(r.from, scans[i]))
 		}
 	}
-	q.mu.Unlock()
-	first.take(ctx, q)
-	each(q.byShard(next.ops), func(s *shard, ops []op) { q.pipe(ctx, s.rdb, ops, false) })
+	first.take(ctx, c)
+	each(c.byShard(next.ops), func(s *shard, ops []op) { pipe(ctx, s.rdb, ops, false) })
 	next.note()
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	for i, r := range sets {
-		r.at, r.members = q.serving(redisnode.SlotOf(r.from)), nil
+		r.at, r.members = c.shardOf(redisnode.SlotOf(r.from)), nil
 		if r.err != nil || scans[i].Err() != nil { // a key of another type has no members
 			r.cursor = 0
 			continue
 		}
 		r.members, r.cursor = scans[i].Val()
-		if q.DryRun && len(r.members) > 0 {
-			q.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.from), zap.Strings("keys", r.members))
+		if c.q.opts.DryRun && len(r.members) > 0 {
+			c.q.opts.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.from), zap.Strings("keys", r.members))
 			r.members = nil
 		}
 	}

@@ -53,7 +53,7 @@ func TestTag(t *testing.T) {
 		t.Errorf("gaps %v, errors %v: a member cannot be a key of pgevict's", k.seen.gaps, k.seen.errors)
 	}
 	// A reader that fills after the delete is caught by the second.
-	livetest.Eventually(t, soon, "no second delete waits", func() bool { got := k.Stats(); return got.Again+got.Pending == 0 })
+	livetest.Eventually(t, soon, "no second delete waits", func() bool { got := k.Stats(); return got.SecondDeletes+got.Pending == 0 })
 	k.Add(of(set, "t", image{"id": "2"})...)
 	k.idle()
 	k.tagged("tag:2", "view:late")
@@ -91,7 +91,7 @@ func TestTagOfAProcessThatDied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := makeQueue(t, livetest.NewRedis(t).URL())
-			k.tagged(k.beside(movedPrefix, "tag:1"), "view:1", "view:2")
+			k.tagged(k.cluster.companionKey(movedPrefix, "tag:1"), "view:1", "view:2")
 			k.run()
 			add(k, parseRules(t, tagRules))
 			k.idle()

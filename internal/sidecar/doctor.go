@@ -2,8 +2,11 @@ package sidecar
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"strings"
 
 	"pgevict/internal/config"
@@ -14,36 +17,53 @@ import (
 var ErrUnwell = errors.New("not all is well")
 
 // Doctor checks Postgres, Redis, the triggers and the rules against the schema, and says what to do.
-func Doctor(ctx context.Context, p Process) error {
-	flags := newFlags("doctor")
-	asJSON := flags.json()
-	if err := flags.parse(p, false); err != nil {
-		return err
+func Doctor(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("pgevict doctor", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // what is wrong is in the error
+	asJSON := flags.Bool("json", false, "print a JSON object a line")
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(stdout)
+		flags.Usage()
+		return nil
 	}
-	cfg, set, err := configure(p.Environ, config.DatabaseURL, config.RedisURL)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("no such argument: %q", flags.Arg(0))
+	}
+	if err != nil {
+		return UsageError{fmt.Errorf("doctor: %w; see pgevict help", err)}
+	}
+	cfg, set, err := configure(environ, config.DatabaseURL, config.RedisURL)
 	if err != nil {
 		return err
 	}
-	out := newPrinter(p.Stdout, *asJSON)
+	encoder := json.NewEncoder(stdout)
+	encoder.SetEscapeHTML(false)
 	count := map[doctor.Status]int{}
-	var printErr error // the first
+	var printErr error
 	d := doctor.Doctor{
 		Rules: set, Postgres: cfg.PostgresConfig, Redis: cfg.RedisOptions,
 		TCNChannels: cfg.TCNChannels, EventsChannels: cfg.EventsChannels,
 		Triggers: wantedTriggers(cfg, set), RefreshTimeout: cfg.RefreshTimeout,
 		Report: func(f doctor.Finding) {
 			count[f.Status]++
-			if err := out.print(f, findingText(f)); printErr == nil {
+			var err error
+			if *asJSON {
+				err = encoder.Encode(f)
+			} else {
+				_, err = io.WriteString(stdout, findingText(f))
+			}
+			if printErr == nil {
 				printErr = err
 			}
 		},
 	}
 	d.Examine(ctx)
 	if !*asJSON && printErr == nil {
-		printErr = out.print(nil, fmt.Sprintf("%d fail, %d warn, %d ok\n", count[doctor.Fail], count[doctor.Warn], count[doctor.OK]))
+		_, printErr = fmt.Fprintf(stdout, "%d fail, %d warn, %d ok\n", count[doctor.Fail], count[doctor.Warn], count[doctor.OK])
 	}
 	if printErr != nil {
-		return printErr
+		return fmt.Errorf("print: %w", printErr)
 	}
 	if count[doctor.Fail] > 0 {
 		return ErrUnwell

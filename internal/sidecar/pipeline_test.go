@@ -3,7 +3,6 @@ package sidecar
 import (
 	"testing"
 
-	"pgevict/internal/history"
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -34,7 +33,7 @@ func TestEveryRowGivesTargets(t *testing.T) {
 				t.Fatalf("%s: %d changes", payload, len(changes))
 			}
 			got := map[string]bool{}
-			for _, target := range history.Explain(set, changes[0]).Targets {
+			for _, target := range explain(set, changes[0]).Targets {
 				got[target.Kind+" "+target.Key] = true
 			}
 			if len(got) != 2 || !got["key all:t"] || !got["pattern page:*"] {

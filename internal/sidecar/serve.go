@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -20,8 +21,8 @@ import (
 )
 
 // Serve runs the sidecar until the context is done, and then as long as it takes to apply what waits, within the grace.
-func Serve(ctx context.Context, p Process) error {
-	cfg, set, err := configure(p.Environ, config.DatabaseURL, config.RedisURL)
+func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
+	cfg, set, err := configure(environ, config.DatabaseURL, config.RedisURL)
 	if err != nil {
 		return err
 	}
@@ -29,7 +30,7 @@ func Serve(ctx context.Context, p Process) error {
 	if err != nil {
 		return UsageError{err}
 	}
-	out, flush := nonBlockingWriter(p.Stderr)
+	out, flush := patientWriter(stderr)
 	defer flush()
 	log := cfg.Logger(out)
 	log.Info("pgevict starts", zap.String("version", Version()), zap.Int("tables", len(set.Tables())),
@@ -40,24 +41,24 @@ func Serve(ctx context.Context, p Process) error {
 
 	m := status.NewMetrics(Version())
 	r := refresh.New(cfg.PostgresConfig, cfg.RefreshConns, cfg.RefreshTimeout)
-	pipe := &pipeline{rules: set, gap: cfg.Gap, renew: r.Renew, metrics: m, log: log}
+	p := &pipeline{rules: set, gap: cfg.Gap, renew: r.Renew, metrics: m, log: log}
 	options := invalidate.Options{
 		MaxPending: cfg.MaxPending,
 		AgainAfter: cfg.AgainAfter,
 		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     cfg.DryRun,
-		Gap:        pipe.Gap,
-		Observer:   m.Queue(),
+		Gap:        p.Gap,
 		Log:        log,
 	}
+	m.Observe(&options)
 	if len(set.Refreshes()) > 0 {
 		options.Read = r.Read
 	}
-	pipe.queue = invalidate.New(redisOptions, options)
-	m.Watch(pipe.queue.Stats, time.Now())
+	p.queue = invalidate.New(redisOptions, options)
+	m.Watch(p.queue.Stats, time.Now())
 
 	// What was started first stops last: the listener, then the queue, which drains, then what it reads on, then HTTP.
-	stopHTTP, err := serveHTTP(ctx, cfg, status.Handler(pipe.queue.Stats, cfg.Heartbeat, m), log)
+	stopHTTP, err := serveHTTP(ctx, cfg, status.Handler(p.queue.Stats, cfg.Heartbeat, m), log)
 	if err != nil {
 		return err
 	}
@@ -65,16 +66,16 @@ func Serve(ctx context.Context, p Process) error {
 	defer r.Close()
 	var applying sync.WaitGroup
 	applyContext, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
-	applying.Go(func() { pipe.queue.Run(applyContext) })
+	applying.Go(func() { p.queue.Run(applyContext) })
 
-	listener(cfg, set, m, log).Run(ctx, pipe)
+	listener(cfg, set, m, log).Run(ctx, p)
 
-	log.Info("stopping", zap.Int("pending", pipe.queue.Stats().Pending))
+	log.Info("stopping", zap.Int("pending", p.queue.Stats().Pending))
 	graceContext, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Grace)
 	defer cancel()
 	stopApplying()
 	applying.Wait()
-	return pipe.queue.Drain(graceContext)
+	return p.queue.Drain(graceContext)
 }
 
 // redisLog takes what go-redis logs by itself. What matters of it is in the errors that it returns.
@@ -94,6 +95,14 @@ func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, log
 	}
 	return stop, nil
 }
+
+// UsageError is an error of usage, configuration or rules: exit status 2.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the error itself.
+func (e UsageError) Unwrap() error { return e.Err }
 
 // configure reads the configuration and the rules, and tells the problems of both at once.
 func configure(environ []string, required ...string) (config.Config, *rules.Set, error) {

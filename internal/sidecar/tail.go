@@ -2,12 +2,14 @@ package sidecar
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"time"
 
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
-	"pgevict/internal/history"
 	"pgevict/internal/status"
 	"pgevict/pgnotify"
 	"pgevict/rules"
@@ -19,25 +21,25 @@ const tailRoom = 10000
 // tailer is the listener's handler for tail.
 type tailer struct {
 	set     *rules.Set
-	lines   chan history.Change
+	lines   chan explanation
 	dropped int
 	log     *zap.Logger
 }
 
 // Tail prints each change as it arrives, with its targets, and touches no key.
-func Tail(ctx context.Context, p Process) error {
-	cfg, set, err := configure(p.Environ, config.DatabaseURL)
+func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
+	cfg, set, err := configure(environ, config.DatabaseURL)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out, flush := nonBlockingWriter(p.Stderr)
+	out, flush := patientWriter(stderr)
 	defer flush()
-	t := &tailer{set: set, lines: make(chan history.Change, tailRoom), log: cfg.Logger(out)}
+	t := &tailer{set: set, lines: make(chan explanation, tailRoom), log: cfg.Logger(out)}
 	printed := make(chan error, 1)
 	go func() {
-		err := t.print(newPrinter(p.Stdout, true))
+		err := t.print(stdout)
 		cancel() // nobody reads the output any more, or this is the end
 		printed <- err
 	}()
@@ -51,10 +53,12 @@ func Tail(ctx context.Context, p Process) error {
 	}
 }
 
-func (t *tailer) print(out printer) error {
+func (t *tailer) print(stdout io.Writer) error {
+	out := json.NewEncoder(stdout)
+	out.SetEscapeHTML(false)
 	for line := range t.lines {
-		if err := out.print(line, ""); err != nil {
-			return err
+		if err := out.Encode(line); err != nil {
+			return fmt.Errorf("print: %w", err)
 		}
 	}
 	return nil
@@ -62,7 +66,7 @@ func (t *tailer) print(out printer) error {
 
 func (t *tailer) Change(c pgnotify.Change) {
 	select {
-	case t.lines <- history.Explain(t.set, c):
+	case t.lines <- explain(t.set, c):
 		if t.dropped > 0 {
 			t.log.Warn("the output was read too slowly, so changes were not printed", zap.Int("changes", t.dropped))
 			t.dropped = 0

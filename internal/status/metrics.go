@@ -108,10 +108,10 @@ func (m *Metrics) Watch(stats func() invalidate.Stats, started time.Time) {
 		func(s invalidate.Stats) float64 { return float64(s.Pending) })
 	gauge("pgevict_position_age_seconds", "How long ago the position was taken below which every change has been applied.",
 		func(s invalidate.Stats) float64 {
-			if s.Position.IsZero() {
+			if s.AppliedThrough.IsZero() {
 				return time.Since(started).Seconds()
 			}
-			return time.Since(s.Position).Seconds()
+			return time.Since(s.AppliedThrough).Seconds()
 		})
 }
 
@@ -156,26 +156,31 @@ func (m *Metrics) Target(t rules.Target, widened rules.Reason) {
 	}
 }
 
-// Queue is what a queue tells the metrics.
-func (m *Metrics) Queue() invalidate.Observer { return queueObserver{m} }
+// Observe has a queue tell the metrics.
+func (m *Metrics) Observe(o *invalidate.Options) {
+	q := queueObserver{m}
+	o.Observer, o.RefreshObserver, o.RedisObserver, o.Swept = q, q, q, m.sweeps.Inc
+}
 
 // queueObserver is apart from the listener's observer since both tell who is connected.
 type queueObserver struct{ *Metrics }
 
-func (o queueObserver) Evicted(rule string, keys int64) {
-	o.evicted.WithLabelValues(rule).Add(float64(keys))
+func (o queueObserver) Applied(_ rules.Target, waited time.Duration) {
+	o.apply.Observe(waited.Seconds())
 }
-func (o queueObserver) Applied(d time.Duration) { o.apply.Observe(d.Seconds()) }
-func (o queueObserver) Canary(d time.Duration)  { o.roundTrip.Observe(d.Seconds()) }
-func (o queueObserver) Failed(kind string)      { o.redisErrors.WithLabelValues(kind).Inc() }
-func (o queueObserver) Swept()                  { o.sweeps.Inc() }
-func (o queueObserver) Connected(up bool)       { o.setConnected("redis", up) }
-func (o queueObserver) Refreshed(rule string, keys int) {
-	o.refreshed.WithLabelValues(rule).Add(float64(keys))
+func (o queueObserver) Canary(took time.Duration) { o.roundTrip.Observe(took.Seconds()) }
+func (o queueObserver) Failed(kind string)        { o.redisErrors.WithLabelValues(kind).Inc() }
+func (o queueObserver) Connected(up bool)         { o.setConnected("redis", up) }
+func (o queueObserver) Evicted(t rules.Target, keys int64) {
+	o.evicted.WithLabelValues(t.Rule()).Add(float64(keys))
 }
-func (o queueObserver) RefreshFailed(rule string, keys int) {
-	o.unread.WithLabelValues(rule).Add(float64(keys))
+func (o queueObserver) Widened(into rules.Target, targets int) {
+	o.widened.WithLabelValues(into.Rule(), "pending").Add(float64(targets))
 }
-func (o queueObserver) Widened(rule string, targets int) {
-	o.widened.WithLabelValues(rule, "pending").Add(float64(targets))
+func (o queueObserver) Refreshed(t rules.Target, err error) {
+	if err != nil {
+		o.unread.WithLabelValues(t.Rule()).Inc()
+	} else {
+		o.refreshed.WithLabelValues(t.Rule()).Inc()
+	}
 }

@@ -13,9 +13,9 @@ import (
 
 // walking tells whether a walk is on its way.
 func (k *kit) walking() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.only.groups[patterns].aloft > 0
+	k.pending.mu.Lock()
+	defer k.pending.mu.Unlock()
+	return k.only.lane.groups[patterns].inFlight > 0
 }
 
 func TestOneWalkServesAllPatterns(t *testing.T) {

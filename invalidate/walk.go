@@ -21,41 +21,30 @@ const scanCount = 1000
 // moving from one master to another.
 const walkAgainAfter = 5 * time.Second
 
-// pass deletes what the patterns that wait match, all of them in one walk over the server's keys. The walk rests after
+// walkOver deletes what the patterns that wait match, all of them in one walk over the server's keys. The walk rests after
 // each step for as long as the step took, so that it takes at most half of the server's time.
-func (s *shard) pass(ctx context.Context) error {
-	w := &s.groups[patterns]
-	s.mu.Lock()
-	targets, at := w.take(), s.slotsAt
-	covered := s.covered
-	s.covered = nil // a target that comes from now on may be behind the walk
-	s.mu.Unlock()
+func (s *shard) walkOver(ctx context.Context) error {
+	b := s.q.pending.take(s.lane, patterns)
 	var refused map[rules.Target]error
-	settled := true
+	settled := !s.q.pending.moved(b)
 	var err error
-	if len(targets) > 0 {
-		refused, settled, err = s.walk(ctx, newWalk(s, targets), at)
+	if settled && len(b.targets) > 0 {
+		refused, settled, err = s.walk(ctx, newWalk(s, b.targets), b.slots)
 	}
 	if err != nil {
-		s.undone(patterns, targets)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for t := range covered {
-			s.cover(t)
-		}
-		s.slotsAt = at
+		s.q.pending.putBack(b)
 		return err
 	}
-	if !settled { // a key may have been moved behind the walk of another shard, or of this one
-		s.postpone(patterns, targets, walkAgainAfter)
+	if !settled || s.q.pending.moved(b) { // a key may have been moved behind the walk of another shard, or of this one
+		s.q.pending.postpone(b, walkAgainAfter)
 		return nil
 	}
-	return s.done(patterns, targets, refused, walkAgainAfter)
+	return s.finish(b, refused, walkAgainAfter)
 }
 
 // walk is one pass over the keys of a server.
 type walk struct {
-	*shard
+	s          *shard   // whose keys they are
 	keys, tags *matcher // nil: there are no such patterns
 	match      string   // for Redis, what all of them begin with
 	refused    map[rules.Target]error
@@ -63,7 +52,7 @@ type walk struct {
 }
 
 func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
-	w := &walk{shard: s, refused: map[rules.Target]error{}}
+	w := &walk{s: s, refused: map[rules.Target]error{}}
 	keys, tags := map[rules.Target]time.Duration{}, map[rules.Target]time.Duration{}
 	var beginnings []string
 	for t := range targets {
@@ -76,7 +65,7 @@ func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
 	if len(keys) > 0 {
 		w.keys = newMatcher(keys)
 		beginnings = append(beginnings, w.keys.common)
-		if s.Read != nil {
+		if s.q.opts.Read != nil {
 			beginnings = append(beginnings, leasePrefix)
 		}
 	}
@@ -92,17 +81,17 @@ func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
 	return w
 }
 
-// walk deletes what the patterns match, and gives those of which Redis does not allow a key to be deleted. After an
+// walk deletes what the patterns match, and returns those of which Redis does not allow a key to be deleted. After an
 // error all are to be tried again, and so they are if in a Cluster the slots did not stay what they were at a time.
 func (s *shard) walk(ctx context.Context, w *walk, at redisnode.SlotSet) (refused map[rules.Target]error, settled bool, err error) {
 	settled = true
 	look := func() error {
-		if !s.inCluster.Load() || !settled {
+		if !s.cluster.is.Load() || !settled {
 			return nil
 		}
-		settled, err = s.settled(ctx, at)
+		settled, err = s.slotsStable(ctx, at)
 		if err == nil && !settled {
-			s.lookUp()
+			s.cluster.requestRefresh()
 		}
 		return err
 	}
@@ -129,8 +118,8 @@ func (s *shard) walk(ctx context.Context, w *walk, at redisnode.SlotSet) (refuse
 		return nil, false, err
 	}
 	s.answered()
-	if s.DryRun {
-		s.Log.Info("dry run: walked the keyspace", s.where(), zap.Int("matched", w.matched))
+	if s.q.opts.DryRun {
+		s.q.opts.Log.Info("dry run: walked the keyspace", s.where(), zap.Int("matched", w.matched))
 	}
 	return w.refused, settled, nil
 }
@@ -149,14 +138,14 @@ func rest(ctx context.Context, d time.Duration) error {
 // step deletes those of some keys that a pattern matches.
 func (w *walk) step(ctx context.Context, keys []string) error {
 	var sets []tag
-	stale := map[bin][]string{}
+	stale := map[kind][]string{}
 	for _, key := range keys {
 		if strings.HasPrefix(key, PositionPrefix) {
 			continue
 		}
 		if w.tags != nil {
 			set := key
-			if of, ok := w.besideWhat(movedPrefix, key); ok {
+			if of, ok := w.s.cluster.companionOf(movedPrefix, key); ok {
 				set = of
 			}
 			if pattern, ok := w.tags.match(set); ok {
@@ -164,30 +153,30 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 			}
 		}
 		if w.keys != nil {
-			if of, ok := w.besideWhat(leasePrefix, key); ok && w.Read != nil {
+			if of, ok := w.s.cluster.companionOf(leasePrefix, key); ok && w.s.q.opts.Read != nil {
 				key = of
 			}
 			if pattern, ok := w.keys.match(key); ok {
-				b := bin{wide: pattern}
-				if w.inCluster.Load() {
-					b.slot = redisnode.SlotOf(key)
+				k := kind{of: pattern}
+				if w.s.cluster.is.Load() {
+					k.slot = redisnode.SlotOf(key)
 				}
-				stale[b] = append(stale[b], key)
+				stale[k] = append(stale[k], key)
 			}
 		}
 	}
 	var commands []command
-	for b, keys := range stale {
+	for k, keys := range stale {
 		w.matched += len(keys)
 		for part := range slices.Chunk(keys, keysPerCommand) {
-			c := command{rule: b.wide.Rule(), args: make([]any, 1, 1+len(part)), targets: []rules.Target{b.wide}}
+			c := command{of: k.of, args: make([]any, 1, 1+len(part)), targets: []rules.Target{k.of}}
 			for i := range part {
 				c.args = append(c.args, &part[i])
 			}
 			commands = append(commands, c)
 		}
 	}
-	if err := w.send(ctx, commands, func(redis.Pipeliner) {}); err != nil {
+	if err := w.s.send(ctx, commands, func(redis.Pipeliner) {}); err != nil {
 		return err
 	}
 	for i := range commands {
@@ -196,7 +185,7 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 		}
 	}
 	w.matched += len(sets)
-	for t, err := range w.forget(ctx, sets) {
+	for t, err := range w.s.cluster.forget(ctx, sets) {
 		if !redisnode.IsReply(err) {
 			return err
 		}
@@ -212,13 +201,24 @@ func (w *walk) refusedBy(ctx context.Context, c *command) error {
 	if redisnode.Redirected(err) {
 		var ops []op
 		for _, key := range c.keys() {
-			ops = append(ops, w.deletionOf(ctx, key, c.targets[0])...)
+			ops = append(ops, w.s.cluster.deletionOf(ctx, key, c.targets[0])...)
 		}
-		err = w.doAll(ctx, ops)[c.targets[0]]
+		err = w.s.cluster.deleteAll(ctx, ops)[c.targets[0]]
 	}
 	if redis.IsPermissionError(err) {
 		w.refused[c.targets[0]] = err
 		return nil
 	}
 	return err
+}
+
+// slotsStable reports whether the server serves the same slots as at some time before, and no key is about to move from or
+// to it.
+func (s *shard) slotsStable(ctx context.Context, at redisnode.SlotSet) (bool, error) {
+	nodes, err := s.rdb.ClusterNodes(ctx).Result()
+	if err != nil {
+		return false, fmt.Errorf("CLUSTER NODES: %w", err)
+	}
+	now, moving, err := redisnode.ReadMyself(nodes)
+	return err == nil && len(moving) == 0 && now == at, err
 }

@@ -23,7 +23,7 @@ func TestSecondDelete(t *testing.T) {
 	k.Sweep(of(set, "p", image{"id": "1"})...)
 	k.idle()
 	first := time.Now()
-	if got := k.Stats().Again; got != 2 {
+	if got := k.Stats().SecondDeletes; got != 2 {
 		t.Errorf("%d wait for their second delete", got)
 	}
 	k.set("a:1", "p:1:x")
@@ -37,7 +37,7 @@ func TestSecondDelete(t *testing.T) {
 	k.gone("p:1:x")
 	k.idle()
 	k.set("a:1", "p:1:x")
-	livetest.Eventually(t, soon, "no second delete waits", func() bool { return k.Stats().Again == 0 && k.Stats().Pending == 0 })
+	livetest.Eventually(t, soon, "no second delete waits", func() bool { return k.Stats().SecondDeletes == 0 && k.Stats().Pending == 0 })
 	if got := k.calls("unlink"); got != 4 {
 		t.Errorf("%d UNLINKs, so there was a third delete", got)
 	}
@@ -54,7 +54,7 @@ func TestNoSecondDelete(t *testing.T) {
 	k := makeQueue(t, livetest.NewRedis(t).URL(), again(0)).run()
 	k.Add(ids(templates(t, "a", "a:{id}"), "a", 0, 10)...)
 	k.idle()
-	if got := k.Stats().Again; got != 0 || len(k.delayed) != 0 {
+	if got := k.Stats().SecondDeletes; got != 0 || len(k.pending.delayed) != 0 {
 		t.Errorf("%d wait", got)
 	}
 }
@@ -68,11 +68,9 @@ func fake(t *testing.T, change ...func(*Options)) *kit {
 
 // flushed does what a flush that succeeds does to the set.
 func (k *kit) flushed() int {
-	k.mu.Lock()
-	targets := k.only.groups[exact].take()
-	k.mu.Unlock()
-	n := len(targets)
-	k.only.done(exact, targets, nil, retryAfter)
+	b := k.pending.take(k.only.lane, exact)
+	n := len(b.targets)
+	k.pending.done(b, nil, retryAfter)
 	return n
 }
 
@@ -85,13 +83,13 @@ func TestHotKeyDoesNotPileUp(t *testing.T) {
 		for range 5000 {
 			k.Add(hot...)
 			k.flushed()
-			if got := k.Stats().Again; got < 1 || got > 10 {
+			if got := k.Stats().SecondDeletes; got < 1 || got > 10 {
 				t.Fatalf("%d wait", got)
 			}
 			time.Sleep(time.Millisecond)
 		}
 		last := time.Now()
-		for k.Stats().Again > 0 || k.Stats().Pending > 0 {
+		for k.Stats().SecondDeletes > 0 || k.Stats().Pending > 0 {
 			k.flushed()
 			time.Sleep(time.Millisecond)
 		}
@@ -108,15 +106,15 @@ func TestSecondDeleteIsNeitherEarlyNorLate(t *testing.T) {
 		deleted := map[rules.Target]time.Time{}
 		second := 0
 		for i := range 3000 {
-			k.mu.Lock()
-			for target := range k.only.groups[exact].pending {
+			k.pending.mu.Lock()
+			for target := range k.only.lane.groups[exact].targets {
 				d := time.Since(deleted[target])
 				second++
 				if d < 800*time.Millisecond || d > 901*time.Millisecond {
 					t.Errorf("%s is due after %v", target.Key, d)
 				}
 			}
-			k.mu.Unlock()
+			k.pending.mu.Unlock()
 			k.flushed()
 			if i < 2000 {
 				target := ids(set, "a", i, 1)
@@ -142,7 +140,7 @@ func TestSecondDeletesAreBounded(t *testing.T) {
 			k.Add(ids(set, "b", i%3, 1)...)
 			k.flushed()
 			time.Sleep(10 * time.Millisecond)
-			if got := k.Stats().Again; got > 100 {
+			if got := k.Stats().SecondDeletes; got > 100 {
 				t.Fatalf("%d wait", got)
 			}
 		}
@@ -151,9 +149,9 @@ func TestSecondDeletesAreBounded(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if _, ok := k.only.groups[patterns].pending[set.Sweep()[0]]; !ok {
+		k.pending.mu.Lock()
+		defer k.pending.mu.Unlock()
+		if _, ok := k.only.lane.groups[patterns].targets[set.Sweep()[0]]; !ok {
 			t.Error("the pattern of the second deletes did not come back")
 		}
 	})
@@ -171,14 +169,14 @@ func TestNewTargetCoveredByASecondDelete(t *testing.T) {
 		k.flushed()
 		time.Sleep(1000 * time.Millisecond)
 		k.Add(ids(set, "a", 8, 3)...)
-		k.mu.Lock()
-		defer k.mu.Unlock()
+		k.pending.mu.Lock()
+		defer k.pending.mu.Unlock()
 		wide := set.Sweep()[0]
-		if added := k.only.groups[patterns].pending[wide]; added == 0 || !k.only.covered[wide] {
+		if added := k.only.lane.groups[patterns].targets[wide]; added == 0 || !k.only.lane.covering[wide] {
 			t.Errorf("the pattern is there since %v", added)
 		}
-		k.route(ids(set, "a", 50, 1)[0], 1, k.mark)
-		if got := k.only.groups[patterns].pending[wide]; got != 1 {
+		k.pending.routeLocked(ids(set, "a", 50, 1)[0], 1, &k.pending.mark)
+		if got := k.only.lane.groups[patterns].targets[wide]; got != 1 {
 			t.Error("what it covers does not count")
 		}
 	})
@@ -190,39 +188,32 @@ func TestRefusedTargetsWaitInFewGroups(t *testing.T) {
 		k := fake(t, again(time.Second))
 		set := templates(t, "a", "a:{id}", "b", "b:{id}")
 		k.markAt(1)
-		first := k.mark
+		first := k.pending.mark
 		for i := range 3000 {
-			k.mu.Lock()
-			k.delay(nil, exact, map[rules.Target]time.Duration{ids(set, "a", i, 1)[0]: 1}, retryAfter, since{k.mark, true})
-			k.delay(nil, exact, map[rules.Target]time.Duration{ids(set, "b", i, 1)[0]: 0}, k.AgainAfter, since{})
-			if n := len(k.delayed); n > 20 {
+			k.pending.mu.Lock()
+			k.pending.delayLocked(nil, exact, map[rules.Target]time.Duration{ids(set, "a", i, 1)[0]: 1}, retryAfter, watermark{k.pending.mark, true})
+			k.pending.delayLocked(nil, exact, map[rules.Target]time.Duration{ids(set, "b", i, 1)[0]: 0}, k.opts.AgainAfter, watermark{})
+			if n := len(k.pending.delayed); n > 20 {
 				t.Fatalf("%d groups", n)
 			}
-			k.mu.Unlock()
+			k.pending.mu.Unlock()
 			if i == 0 {
-				k.mu.Lock()
-				safe := k.only.safe(false)
-				k.mu.Unlock()
-				if safe != first {
+				if k.through(false) != first {
 					t.Fatal("the position is ahead of it")
 				}
 			}
 			time.Sleep(time.Millisecond / 4)
 			k.markAt(uint64(i) + 2)
 		}
-		k.mu.Lock()
-		if got := k.only.safe(false); got != first {
+		if got := k.through(false); got != first {
 			t.Errorf("safe up to %d", got.Position)
 		}
-		k.mu.Unlock()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if got := len(k.only.groups[exact].pending); got != 6000 {
+		if got := len(k.only.lane.groups[exact].targets); got != 6000 {
 			t.Errorf("%d are back", got)
 		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if got := k.only.safe(false); got != first {
+		if got := k.through(false); got != first {
 			t.Errorf("safe up to %d after their return", got.Position)
 		}
 	})
@@ -246,26 +237,24 @@ func TestGroupThatWasWidenedHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := fake(t, again(time.Second))
 		set := templates(t, "a", "a:{id}")
-		k.MaxPending = 10
+		k.pending.limit = 10
 		k.markAt(1)
 		targets := map[rules.Target]time.Duration{}
 		for _, target := range ids(set, "a", 0, 20) {
 			targets[target] = 0
 		}
-		k.mu.Lock()
-		k.delay(k.only, exact, targets, k.AgainAfter, since{})
-		k.mu.Unlock()
+		k.pending.mu.Lock()
+		k.pending.delayLocked(k.only.lane, exact, targets, k.opts.AgainAfter, watermark{})
+		k.pending.mu.Unlock()
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		k.markAt(2)
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		w := &k.only.groups[patterns]
-		if _, ok := w.take()[set.Sweep()[0]]; !ok {
+		b := k.pending.take(k.only.lane, patterns)
+		if _, ok := b.targets[set.Sweep()[0]]; !ok {
 			t.Fatal("the pattern did not come back")
 		}
-		w.landed()
-		if got := k.only.safe(false); got != k.mark {
+		k.pending.done(b, nil, retryAfter)
+		if got := k.through(false); got != k.pending.mark {
 			t.Errorf("all is applied, and the position is still %d", got.Position)
 		}
 	})

@@ -88,16 +88,24 @@ func (w *witness) with(do func()) {
 	do()
 }
 
-func (w *witness) Evicted(rule string, n int64)     { w.with(func() { w.evicted[rule] += n }) }
-func (w *witness) Applied(time.Duration)            { w.with(func() { w.applied++ }) }
-func (w *witness) Widened(rule string, n int)       { w.with(func() { w.widened[rule] += n }) }
-func (w *witness) Failed(kind string)               { w.with(func() { w.errors[kind]++ }) }
-func (w *witness) Swept()                           { w.with(func() { w.swept++ }) }
-func (w *witness) Connected(yes bool)               { w.with(func() { w.connected = yes }) }
-func (w *witness) Refreshed(rule string, n int)     { w.with(func() { w.refreshed[rule] += n }) }
-func (w *witness) RefreshFailed(rule string, n int) { w.with(func() { w.unread[rule] += n }) }
-func (w *witness) Canary(time.Duration)             { w.with(func() { w.canaries++ }) }
-func (w *witness) gap(why string)                   { w.with(func() { w.gaps = append(w.gaps, why) }) }
+func (w *witness) Evicted(t rules.Target, n int64)     { w.with(func() { w.evicted[t.Rule()] += n }) }
+func (w *witness) Applied(rules.Target, time.Duration) { w.with(func() { w.applied++ }) }
+func (w *witness) Widened(t rules.Target, n int)       { w.with(func() { w.widened[t.Rule()] += n }) }
+func (w *witness) Failed(kind string)                  { w.with(func() { w.errors[kind]++ }) }
+func (w *witness) Connected(yes bool)                  { w.with(func() { w.connected = yes }) }
+func (w *witness) Canary(time.Duration)                { w.with(func() { w.canaries++ }) }
+func (w *witness) gap(why string)                      { w.with(func() { w.gaps = append(w.gaps, why) }) }
+func (w *witness) sweptAll()                           { w.with(func() { w.swept++ }) }
+func (w *witness) Refreshed(t rules.Target, err error) {
+	w.with(func() {
+		if err == nil {
+			w.refreshed[t.Rule()]++
+		} else {
+			w.unread[t.Rule()]++
+		}
+	})
+}
+
 func (w *witness) look(get func(*witness) bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -162,12 +170,12 @@ func makeQueueAt(tb testing.TB, u *redis.UniversalOptions, change ...func(*Optio
 	core, logs := observer.New(zapcore.InfoLevel)
 	w := &witness{evicted: map[string]int64{}, widened: map[string]int{}, errors: map[string]int{},
 		refreshed: map[string]int{}, unread: map[string]int{}}
-	options := Options{MaxPending: 200_000, Timeout: 5 * time.Second, Gap: w.gap, Observer: w, Log: zap.New(core)}
+	options := Options{MaxPending: 200_000, Timeout: 5 * time.Second, Gap: w.gap, Swept: w.sweptAll, Observer: w, RefreshObserver: w, RedisObserver: w, Log: zap.New(core)}
 	for _, c := range change {
 		c(&options)
 	}
 	k := &kit{Queue: New(u, options), seen: w, logs: logs, tb: tb, ctx: tb.Context(), stop: func() {}}
-	k.only = k.shards[0]
+	k.only = k.cluster.shards[""]
 	tb.Cleanup(func() { _ = k.only.rdb.Close() })
 	return k
 }
@@ -194,6 +202,12 @@ func (k *kit) run() *kit {
 	k.stop = sync.OnceFunc(func() { cancel(); <-done })
 	k.tb.Cleanup(k.stop)
 	return k
+}
+
+// through is the mark below which everything is applied, as the only shard may write it.
+func (k *kit) through(refused bool) Mark {
+	safe, _ := k.pending.through(k.only.lane, refused)
+	return safe
 }
 
 // idle waits until nothing waits.
