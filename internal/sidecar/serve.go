@@ -55,6 +55,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 		options.Read = r.Read
 	}
 	p.queue = invalidate.New(redisOptions, options)
+	m.Begin(set)
 	m.Watch(p.queue.Stats, time.Now())
 
 	// What was started first stops last: the listener, then the queue, which drains, then what it reads on, then HTTP.
