@@ -1,11 +1,15 @@
-GO     ?= go
-LINT   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+GO        ?= go
+LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+SUDO      := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # What the tests and the demo start, and the compiler that the race detector is linked with: a command or a file, and the
 # Debian package that has it.
-NEEDED := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer gcc:gcc libc:libc6-dev
+NEEDED    := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server pgbouncer:pgbouncer gcc:gcc libc:libc6-dev
+# What speaks SQL, and which of the tests of the whole program are about that.
+SQL       := ./pgnotify/... ./internal/doctor ./internal/refresh ./internal/sidecar
+SQL_TESTS := Triggers|LeastRole|Doctor|Exact|TestRefresh$$|RefreshHeals|Catalog|Tail|NoSecret|AccessPostgres|Metrics|TestNoKeyIsStaleAfterAnOutage/Postgres
+VERSION   ?= 18
 
-.PHONY: help build demo test bench lint deps
+.PHONY: help build demo test test-postgres bench lint deps
 .DEFAULT_GOAL := build
 
 help: ## print what there is to make
@@ -19,6 +23,11 @@ demo: deps ## show the main job on a private Postgres and Redis; KEEP=1 leaves i
 
 test: deps ## run every test, with the race detector
 	$(GO) test -race -timeout 15m ./...
+
+test-postgres: NEEDED += npm:npm node:nodejs
+test-postgres: deps ## run the tests that speak SQL on Postgres VERSION=13|14|15|16|17|18, a build of which comes from npm
+	@bin=$$(.ci/postgres $(VERSION)) && export PATH="$$bin:$$PATH" && postgres --version && \
+	$(GO) test -timeout 10m $(SQL) && $(GO) test -timeout 10m -run '$(SQL_TESTS)' ./internal/e2e
 
 bench: deps ## measure what the README states
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./internal/bench

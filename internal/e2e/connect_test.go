@@ -218,7 +218,7 @@ func TestAccessPostgresTLS(t *testing.T) {
 func TestAccessPostgresPasswordRotates(t *testing.T) {
 	t.Parallel()
 	const before, after = "s3cr3t-before", "s3cr3t/after@"
-	pg := livetest.NewPostgres(t)
+	pg := livetest.NewPostgres(t, "password_encryption=scram-sha-256")
 	w := newWorld(t, pg, oneTable+tcnTrigger("actions")+"CREATE ROLE evictor LOGIN PASSWORD '"+before+"'", oneRule)
 	write(t, filepath.Join(pg.Dir, "pg_hba.conf"), "host all postgres all trust\nhost all all all scram-sha-256\n")
 	w.exec("SELECT pg_reload_conf()")

@@ -202,13 +202,13 @@ func TestRefreshHeals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil, itemsTable+eventTrigger("items"), "rules: ["+refreshRule("")+"]")
 	p := w.serveReady()
-	for i, sql := range []string{
-		`SELECT 1`,
-		`SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'pgevict refresh' AND datname = current_database()`,
-		`ALTER TABLE items ADD COLUMN more text DEFAULT 'x'`,
-		`ALTER TABLE items ALTER COLUMN id TYPE numeric`,
+	for i, away := range []func(){
+		func() {},
+		func() { livetest.EndSessions(t, w.dsn, "application_name = 'pgevict refresh'") },
+		func() { w.exec(`ALTER TABLE items ADD COLUMN more text DEFAULT 'x'`) },
+		func() { w.exec(`ALTER TABLE items ALTER COLUMN id TYPE numeric`) },
 	} {
-		w.exec(sql)
+		away()
 		w.set("item:7")
 		w.exec(`INSERT INTO items (id, n) VALUES (7, $1) ON CONFLICT (id) DO UPDATE SET n = excluded.n`, i)
 		w.waitValue("item:7", w.query(`SELECT row_to_json(i)::text FROM items i`))

@@ -171,7 +171,7 @@ func TestHTTPOffAndTaken(t *testing.T) {
 func TestNoSecretIsShown(t *testing.T) {
 	t.Parallel()
 	const secret, wrong = "s3cr3t-right", "s3cr3t-wr%2Fong%40"
-	pg := livetest.NewPostgres(t)
+	pg := livetest.NewPostgres(t, "password_encryption=scram-sha-256")
 	w := newWorld(t, pg, oneTable+tcnTrigger("actions")+"CREATE ROLE app LOGIN PASSWORD '"+secret+"'", oneRule, "--requirepass", secret)
 	hba := "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 	if err := os.WriteFile(filepath.Join(pg.Dir, "pg_hba.conf"), []byte(hba), 0o600); err != nil {

@@ -63,7 +63,7 @@ func newWorldWith(tb testing.TB, pg *livetest.Postgres, schema, rules string, se
 	}
 	w.pgLink = livetest.NewProxy(tb, addr)
 	redisURL := servers(w)
-	w.exec(schema)
+	w.exec("SET synchronous_commit = on;" + schema) // a server that crashes and loses commits shall not lose its tables
 	u, err := url.Parse(w.dsn)
 	if err != nil {
 		tb.Fatal(err)

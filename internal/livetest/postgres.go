@@ -21,9 +21,10 @@ import (
 
 // Postgres is a server with the superuser postgres, who needs no password.
 type Postgres struct {
-	Port int
-	Addr string // host and port
-	Dir  string // the data directory
+	Port    int
+	Addr    string // host and port
+	Dir     string // the data directory
+	Version int    // the major one
 
 	server
 	bin      string
@@ -69,6 +70,13 @@ func (p *Postgres) create() error {
 	pristine.hold()
 	if err := pristine.copy(p.bin, h, p.Dir); err != nil {
 		return errors.Join(err, p.Close())
+	}
+	text, err := os.ReadFile(filepath.Join(p.Dir, "PG_VERSION"))
+	if err == nil {
+		p.Version, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("read the version: %w", err), p.Close())
 	}
 	return nil
 }

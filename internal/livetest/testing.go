@@ -104,6 +104,34 @@ func execute(pg *Postgres, sql string) error {
 	return err
 }
 
+// EndSessions kills the sessions in a database of which a condition on pg_stat_activity is true, waits until they are gone,
+// and returns how many there were.
+func EndSessions(tb testing.TB, url, condition string) int {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	var killed []int32
+	// Not in the condition: there it might be called before the rest of it has been looked at.
+	err = conn.QueryRow(ctx, "SELECT coalesce(array_agg(pid) FILTER (WHERE killed), '{}') FROM (SELECT pid, pg_terminate_backend(pid) AS killed"+
+		" FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND ("+condition+")) s").Scan(&killed)
+	if err != nil {
+		tb.Fatalf("kill sessions: %v", err)
+	}
+	err = Until(ctx, "they are gone", func() (gone bool, err error) {
+		err = conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY ($1))", killed).Scan(&gone)
+		return gone, err
+	})
+	if err != nil {
+		tb.Fatalf("kill sessions: %v", err)
+	}
+	return len(killed)
+}
+
 // NewPostgres starts a Postgres for one test.
 func NewPostgres(tb testing.TB, settings ...string) *Postgres {
 	tb.Helper()

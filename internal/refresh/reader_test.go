@@ -131,7 +131,7 @@ func (r *reads) backends() (n int) {
 
 func (r *reads) terminate() {
 	r.Helper()
-	r.exec(`SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'pgevict refresh' AND datname = current_database()`)
+	livetest.EndSessions(r, r.url, "application_name = 'pgevict refresh'")
 }
 
 // TestReadIsExact compares what is read with what an application gets.

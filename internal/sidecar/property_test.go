@@ -329,7 +329,7 @@ func (r *randomTable) statement() string {
 	case 5:
 		return "UPDATE " + table + " SET " + []string{"noise = 'n'", "b = " + r.number(), "b = b + 1", `c = c + interval '1 day'`}[r.IntN(4)] + where
 	case 6: // a key that was not there before, perhaps in another partition
-		return fmt.Sprintf("UPDATE %s SET k = %s, b = %s WHERE (k, \"K 2\") IN (SELECT k, \"K 2\" FROM %[1]s ORDER BY random() LIMIT 1)", r.name, r.value(), r.number())
+		return fmt.Sprintf("UPDATE %s SET k = %s, b = %s WHERE (k, \"K 2\") = (SELECT k, \"K 2\" FROM %[1]s ORDER BY random() LIMIT 1)", r.name, r.value(), r.number())
 	case 7:
 		return "DELETE FROM " + table + where
 	}
