@@ -1,60 +1,74 @@
-// Command pgevict is a sidecar that keeps Redis consistent with Postgres writes.
+// Command pgevict is a sidecar that keeps Redis consistent with Postgres writes. This is the map of its house; each room
+// has a package comment, and README.md says how it is used.
+//
+//	main.go                  the table of commands, and the exit status
+//	rules/                   which keys does a changed row make stale?
+//	pgnotify/                what did Postgres say has changed, and did we hear all of it?
+//	  postgres/              a connection to Postgres that notices silence
+//	  triggers/              the triggers that feed pgevict: what should be, what is, and the statement between
+//	invalidate/              make Redis forget
+//	  redisnode/             what a Redis server says of itself: slots, topology, kinds of errors
+//	internal/
+//	  sidecar/               the commands, and what serve is wired of: a change becomes targets, and targets join the set
+//	  config/                the environment
+//	  doctor/                what is wrong, and what to do
+//	  refresh/               what a row is now: values of refreshed keys, with their version
+//	  status/                probes and metrics
+//	  history/               what changed, and which keys that made stale
+//	  demo/                  make demo
+//	  livetest/              real servers, and the real program, for tests and the demo
+//	  e2e/, bench/           tests of the program from outside, and how fast it is
+//	deploy/                  what an operator takes: manifest, users of Redis, role of Postgres
+//
+// Who may import whom is in .golangci.yml: rules knows nothing of ours, pgnotify and rules know nothing of each other,
+// invalidate knows rules alone, and nobody but this file imports internal/sidecar.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"pgevict/internal/sidecar"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
-	var usage sidecar.UsageError
-	switch {
-	case err == nil:
-	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "pgevict: %v\n", err)
-		os.Exit(2)
-	default:
-		fmt.Fprintf(os.Stderr, "pgevict: %v\n", err)
-		os.Exit(1)
+// commands is the table of commands; the first is the one that runs without a name.
+func commands() []sidecar.Command {
+	return []sidecar.Command{
+		{Name: "serve", Run: sidecar.Serve, Summary: "run the sidecar until SIGINT or SIGTERM; what runs without a command"},
+		{Name: "check", Run: sidecar.Check, Summary: "load configuration and rules, print every problem at once; connects nowhere"},
+		{Name: "explain", Run: sidecar.Explain, Synopsis: "[-channel tcn|events] [-catalog] [-json] [PAYLOAD …]",
+			Summary: "print the change that each payload means and its targets; touches nothing. Without a PAYLOAD: one a line on standard input"},
+		{Name: "tail", Run: sidecar.Tail, Summary: "print each change as it arrives, one JSON object a line, with its targets; touches no key"},
+		{Name: "triggers print", Run: sidecar.PrintTriggers, Synopsis: "",
+			Summary: "write the SQL that makes the triggers that feed it best, for the tables in the rules; connects nowhere"},
+		{Name: "triggers install", Run: sidecar.InstallTriggers, Synopsis: "[-lock-timeout 2s]", Summary: "make them, in one transaction"},
+		{Name: "triggers status", Run: sidecar.TriggersStatus, Synopsis: "[-json]",
+			Summary: "compare the database with the rules; exit status 1 if they differ"},
+		{Name: "triggers uninstall", Run: sidecar.UninstallTriggers, Synopsis: "[-lock-timeout 2s] [-json]", Summary: "remove them, without a trace"},
+		{Name: "doctor", Run: sidecar.Doctor, Synopsis: "[-json]",
+			Summary: "check Postgres, Redis, the triggers, and the rules against the schema, with a live round trip; changes nothing; exit status 1 if anything fails"},
+		{Name: "version", Aliases: []string{"-version", "--version"}, Run: sidecar.PrintVersion, Summary: "print the version"},
+		{Name: "help", Aliases: []string{"-h", "-help", "--help"}, Summary: "print this",
+			Run: func(_ context.Context, p sidecar.Process) error { return sidecar.Help(p.Stdout, commands()) }},
 	}
 }
 
-func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	command := "serve"
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	err := sidecar.Run(ctx, commands(), sidecar.Process{
+		Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	})
+	if err == nil {
+		return
 	}
-	if len(args) > 0 && !slices.Contains([]string{"explain", "triggers", "doctor"}, command) {
-		return sidecar.UsageError{Err: fmt.Errorf("%s takes no arguments; see pgevict help", command)}
+	fmt.Fprintf(os.Stderr, "pgevict: %v\n", err)
+	if usage := (sidecar.UsageError{}); errors.As(err, &usage) {
+		os.Exit(2)
 	}
-	switch command {
-	case "serve":
-		return sidecar.Serve(ctx, environ, stderr)
-	case "check":
-		return sidecar.Check(environ, stdout)
-	case "explain":
-		return sidecar.Explain(ctx, args, environ, stdin, stdout)
-	case "tail":
-		return sidecar.Tail(ctx, environ, stdout, stderr)
-	case "triggers":
-		return sidecar.Triggers(ctx, args, environ, stdout)
-	case "doctor":
-		return sidecar.Doctor(ctx, args, environ, stdout)
-	case "version", "-version", "--version":
-		return sidecar.PrintVersion(stdout)
-	case "help", "-h", "-help", "--help":
-		return sidecar.Help(stdout)
-	}
-	return sidecar.UsageError{Err: fmt.Errorf("no such command: %q; see pgevict help", command)}
+	os.Exit(1)
 }

@@ -163,10 +163,15 @@ func (s *Set) Refreshes() []*Refresh {
 	return refreshes
 }
 
-// Sweep gives the targets of a gap: every key that the rules could have produced. All are to be deleted.
-func (s *Set) Sweep() []Target {
+// Sweep returns the targets of a gap: every key that the rules could have produced, or that those of some tables could
+// have if any are named. All are to be deleted.
+func (s *Set) Sweep(of ...Table) []Target {
 	var targets []Target
 	for _, r := range s.rules {
+		concerned := func(t Table) bool { return t.Name == r.table && r.inSchema(t.Schema) }
+		if len(of) > 0 && !slices.ContainsFunc(of, concerned) {
+			continue
+		}
 		for _, t := range r.templates {
 			targets = append(targets, t.wide)
 		}

@@ -304,6 +304,26 @@ rules:
 	same(t, got, "a pattern a:*", "a pattern a:*:end", "a key every:a", "a pattern {*}", "b pattern b:*", `b pattern c\?\[\*\]:*`)
 }
 
+func TestSweepOfSomeTables(t *testing.T) {
+	t.Parallel()
+	set := parse(t, `{rules: [{table: x.a, keys: ["xa:{id}"]}, {table: y.a, keys: ["ya:{id}"]}, {table: b, keys: ["b:{id}"]}]}`)
+	for _, c := range []struct {
+		of   []Table
+		want []string
+	}{
+		{[]Table{{"x", "a"}}, []string{"a pattern xa:*"}},
+		{[]Table{{"", "a"}}, []string{"a pattern xa:*", "a-2 pattern ya:*"}}, // of which the schema is not known
+		{[]Table{{"z", "b"}, {"y", "a"}}, []string{"a-2 pattern ya:*", "b pattern b:*"}},
+		{[]Table{{"z", "a"}, {"", "c"}}, nil},
+	} {
+		var got []string
+		for _, target := range set.Sweep(c.of...) {
+			got = append(got, show(target, Exact))
+		}
+		same(t, got, c.want...)
+	}
+}
+
 func TestWiden(t *testing.T) {
 	t.Parallel()
 	set := one(t, "a:{id}:{x}", "list:*", "all", "b:{id}*")

@@ -50,7 +50,7 @@ func serveProfiled(profile string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	err = sidecar.Serve(ctx, os.Environ(), os.Stderr)
+	err = sidecar.Serve(ctx, sidecar.Process{Environ: os.Environ(), Stderr: os.Stderr})
 	pprof.StopCPUProfile()
 	return errors.Join(err, file.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -189,5 +190,34 @@ func TestConfigUsage(t *testing.T) {
 	words := strings.Join(strings.Fields(out.String()), " ")
 	if want := "PGEVICT_HEARTBEAT 2s how often a canary goes through Postgres and Redis PGEVICT_AGAIN_AFTER 1s"; !strings.Contains(words, want) {
 		t.Errorf("no %q in\n%s", want, &out)
+	}
+}
+
+// TestReadmeHasTheVariables holds the README's table against the configuration.
+func TestReadmeHasTheVariables(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(text), "\n| variable | default | meaning |\n")
+	if !found {
+		t.Fatal("there is no table of variables")
+	}
+	plain := strings.NewReplacer("`", "", `\|`, "|")
+	var have, want []string
+	for line := range strings.Lines(table) {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		if strings.HasPrefix(line, "| `") {
+			have = append(have, plain.Replace(strings.TrimSpace(line)))
+		}
+	}
+	for _, v := range Variables() {
+		want = append(want, plain.Replace(fmt.Sprintf("| %s | %s | %s |", v.Name, v.Default, v.Meaning)))
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("the README's table of variables is\n%s\nand must be\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
 	}
 }

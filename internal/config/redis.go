@@ -140,7 +140,7 @@ func takeOwn(variable, scheme string, query url.Values) (redisParameters, error)
 	return own, nil
 }
 
-// addresses gives those of u and of each addr=, with their ports.
+// addresses returns those of u and of each addr=, with their ports.
 func (own redisParameters) addresses(u *url.URL) ([]string, error) {
 	if u.Scheme == "unix" {
 		return []string{u.Path}, nil // go-redis takes what begins with a / for a socket

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,11 +20,10 @@ type Proxy struct {
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
-	changed *sync.Cond // mode, a link's closed, or steps
+	changed *sync.Cond // mode, or a link's held, closed or steps
 	mode    mode
 	target  string
 	links   map[*link]struct{}
-	steps   int // under way
 }
 
 type mode int
@@ -36,7 +37,9 @@ const (
 // link is one client's connection and the one to the target.
 type link struct {
 	client, server *net.TCPConn // server: nil until it is dialled
+	held           bool         // it stalls, whatever the mode
 	closed         bool
+	steps          int // under way
 }
 
 var errLinkClosed = errors.New("link closed")
@@ -70,9 +73,28 @@ func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mode = stalled
+	p.settle()
+}
+
+// Hold stalls the connections that there are, and forwards those that come. What is sent on the held ones is delivered
+// after Heal, even if its sender has given them up by then: as a kernel does whose link was dark for a while.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.held = true
+	}
+	p.settle()
+}
+
+// stalls reports whether nothing gets through a link; p.mu is held.
+func (p *Proxy) stalls(l *link) bool { return p.mode == stalled || l.held && p.mode != cut }
+
+// settle waits until nothing is under way on a link that stalls; p.mu is held.
+func (p *Proxy) settle() {
 	// A write to an end that does not read would last for ever; what it has not written yet is written after Heal.
 	p.writeDeadline(time.Now())
-	for p.steps > 0 && p.mode == stalled {
+	for slices.ContainsFunc(slices.Collect(maps.Keys(p.links)), func(l *link) bool { return p.stalls(l) && l.steps > 0 }) {
 		p.changed.Wait()
 	}
 	p.writeDeadline(time.Time{})
@@ -88,11 +110,14 @@ func (p *Proxy) writeDeadline(t time.Time) {
 	}
 }
 
-// Heal ends a Cut or a Stall: new connections are forwarded again, and stalled ones go on where they were.
+// Heal ends a Cut, a Stall or a Hold: new connections are forwarded again, and stalled ones go on where they were.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mode = forwarding
+	for l := range p.links {
+		l.held = false
+	}
 	p.changed.Broadcast()
 }
 
@@ -186,7 +211,7 @@ func (p *Proxy) forward(l *link, dst, src *net.TCPConn) {
 
 // pass waits while the proxy stalls, and reports whether the link is still there; p.mu is held.
 func (p *Proxy) pass(l *link) bool {
-	for p.mode == stalled && !l.closed {
+	for p.stalls(l) && !l.closed {
 		p.changed.Wait()
 	}
 	return !l.closed
@@ -199,13 +224,13 @@ func (p *Proxy) step(l *link, do func() error) error {
 		p.mu.Unlock()
 		return errLinkClosed
 	}
-	p.steps++
+	l.steps++
 	p.mu.Unlock()
 
 	err := do()
 
 	p.mu.Lock()
-	p.steps--
+	l.steps--
 	p.changed.Broadcast()
 	p.mu.Unlock()
 	return err

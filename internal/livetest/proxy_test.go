@@ -112,6 +112,48 @@ func TestProxyStalls(t *testing.T) {
 	wantRead(t, idle, "!")
 }
 
+// What a client sent on a connection that it has closed meanwhile arrives all the same, behind what it sent on another.
+func TestProxyHolds(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan string, 2)
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.WriteString(conn, "A")
+				text, _ := io.ReadAll(conn)
+				arrived <- string(text)
+			}()
+		}
+	}()
+	p := NewProxy(t, listener.Addr().String())
+	old := dial(t, p.Addr)
+	wantRead(t, old, "A")
+	p.Hold()
+	write(t, old, "early")
+	_ = old.Close()
+	fresh := dial(t, p.Addr)
+	wantRead(t, fresh, "A")
+	write(t, fresh, "later")
+	_ = fresh.Close()
+	if text := <-arrived; text != "later" {
+		t.Errorf("%q arrived first", text)
+	}
+	p.Heal()
+	if text := <-arrived; text != "early" {
+		t.Errorf("%q arrived after all", text)
+	}
+}
+
 func TestProxyCutsWhatIsStalled(t *testing.T) {
 	t.Parallel()
 	p := NewProxy(t, echo(t, "A"))
@@ -157,7 +199,10 @@ func TestProxyStallsInTheMiddleOfAWrite(t *testing.T) {
 		Eventually(t, 10*time.Second, "a write is under way", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return p.steps > 0
+			for l := range p.links {
+				return l.steps > 0
+			}
+			return false
 		})
 		p.Stall()
 		p.Heal()

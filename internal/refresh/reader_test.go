@@ -81,7 +81,7 @@ func (r *reads) exec(sql string) {
 	}
 }
 
-// refreshed gives the targets of rows of which just the id is known, one after the other, for each of the queries.
+// refreshed returns the targets of rows of which just the id is known, one after the other, for each of the queries.
 func refreshed(t *testing.T, ids []string, queries ...string) []rules.Target {
 	t.Helper()
 	text := "rules:\n"

@@ -9,9 +9,9 @@ import (
 // flushTime is how long the end waits for what is still to be written.
 const flushTime = time.Second
 
-// patientWriter gives a writer that never waits for w: a log that nobody reads must not keep Postgres from being read.
+// nonBlockingWriter returns a writer that never waits for w: a log that nobody reads must not keep Postgres from being read.
 // What does not fit into its room is dropped. flush waits for what has been written so far; what comes later is lost.
-func patientWriter(w io.Writer) (out io.Writer, flush func()) {
+func nonBlockingWriter(w io.Writer) (out io.Writer, flush func()) {
 	lines := make(lineWriter, 1000)
 	written := make(chan struct{})
 	go func() {

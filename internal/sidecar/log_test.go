@@ -18,7 +18,7 @@ func (s stuck) Write(line []byte) (int, error) {
 func TestALogThatNobodyReadsHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := stuck{make(chan struct{})}
-		out, flush := patientWriter(s)
+		out, flush := nonBlockingWriter(s)
 		began := time.Now()
 		for range 5000 {
 			if n, err := out.Write([]byte("a line\n")); n != 7 || err != nil {
@@ -40,7 +40,7 @@ func TestALogThatNobodyReadsHoldsNothingUp(t *testing.T) {
 func TestTheLogIsWhole(t *testing.T) {
 	t.Parallel()
 	var got bytes.Buffer
-	out, flush := patientWriter(&got)
+	out, flush := nonBlockingWriter(&got)
 	line := []byte("one\n")
 	for _, text := range []string{"one\n", "two\n"} {
 		copy(line, text) // a writer may not keep what it is given

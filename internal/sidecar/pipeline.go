@@ -4,6 +4,7 @@ import (
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
+	"pgevict/internal/history"
 	"pgevict/internal/status"
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
@@ -27,7 +28,7 @@ type pipeline struct {
 func (p *pipeline) Change(c pgnotify.Change) {
 	p.targets = p.targets[:0]
 	var change rules.Change
-	change, p.rows = toRules(c, p.rows[:0])
+	change, p.rows = history.ToRules(c, p.rows[:0])
 	for t, widened := range p.rules.Match(change) {
 		p.targets = append(p.targets, t)
 		p.metrics.Target(t, widened)
@@ -49,21 +50,6 @@ func (p *pipeline) Gap(why string) {
 
 func (p *pipeline) Mark(m pgnotify.Mark) {
 	p.queue.Mark(invalidate.Mark{Position: m.Position, Sent: m.Sent})
-}
-
-// toRules turns what Postgres said into what the rules ask about, with its rows in room, which it returns.
-func toRules(c pgnotify.Change, room []rules.Row) (rules.Change, []rules.Row) {
-	for i := range c.Rows {
-		var row rules.Row
-		if old := &c.Rows[i].Old; *old != nil {
-			row.Old = old
-		}
-		if now := &c.Rows[i].New; *now != nil {
-			row.New = now
-		}
-		room = append(room, row)
-	}
-	return rules.Change{Schema: c.Schema, Table: c.Table, Op: c.Op, Changed: c.Changed, Rows: room}, room
 }
 
 // listener hears what the configuration says, for the tables of the rules.

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"testing"
 
+	"pgevict/internal/history"
 	"pgevict/pgnotify"
 	"pgevict/rules"
 )
@@ -33,7 +34,7 @@ func TestEveryRowGivesTargets(t *testing.T) {
 				t.Fatalf("%s: %d changes", payload, len(changes))
 			}
 			got := map[string]bool{}
-			for _, target := range explain(set, changes[0]).Targets {
+			for _, target := range history.Explain(set, changes[0]).Targets {
 				got[target.Kind+" "+target.Key] = true
 			}
 			if len(got) != 2 || !got["key all:t"] || !got["pattern page:*"] {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"pgevict/internal/history"
 	"pgevict/internal/livetest"
 	"pgevict/pgnotify"
 	"pgevict/pgnotify/triggers"
@@ -201,7 +202,7 @@ func (r *randomTable) step() (exact bool) {
 			r.Errorf("%s sent %s: %v", sql, n.Payload, err)
 		}
 		for _, c := range changes {
-			for _, target := range explain(r.set, c).Targets {
+			for _, target := range history.Explain(r.set, c).Targets {
 				if target.Kind == "key" {
 					keys[target.Key] = true
 				} else {
@@ -236,7 +237,7 @@ func (r *randomTable) step() (exact bool) {
 	return nameable && len(old)+len(now) > 0
 }
 
-// stale gives the keys that the rules' words make of the rows that were touched.
+// stale returns the keys that the rules' words make of the rows that were touched.
 func (r *randomTable) stale(old, now []row, gone bool) map[string]bool {
 	keys := map[string]bool{}
 	add := func(one row, prefix string, columns ...string) {
@@ -278,7 +279,7 @@ func (r *randomTable) stale(old, now []row, gone bool) map[string]bool {
 	return keys
 }
 
-// value gives an expression for a key that was not there before.
+// value returns an expression for a key that was not there before.
 func (r *randomTable) value() string {
 	r.fresh++
 	return fmt.Sprintf(keyTypes[r.key], r.fresh)

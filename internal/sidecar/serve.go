@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -21,8 +20,8 @@ import (
 )
 
 // Serve runs the sidecar until the context is done, and then as long as it takes to apply what waits, within the grace.
-func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	cfg, set, err := configure(environ, config.DatabaseURL, config.RedisURL)
+func Serve(ctx context.Context, p Process) error {
+	cfg, set, err := configure(p.Environ, config.DatabaseURL, config.RedisURL)
 	if err != nil {
 		return err
 	}
@@ -30,7 +29,7 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	if err != nil {
 		return UsageError{err}
 	}
-	out, flush := patientWriter(stderr)
+	out, flush := nonBlockingWriter(p.Stderr)
 	defer flush()
 	log := cfg.Logger(out)
 	log.Info("pgevict starts", zap.String("version", Version()), zap.Int("tables", len(set.Tables())),
@@ -41,25 +40,25 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 
 	m := status.NewMetrics(Version())
 	r := refresh.New(cfg.PostgresConfig, cfg.RefreshConns, cfg.RefreshTimeout)
-	p := &pipeline{rules: set, gap: cfg.Gap, renew: r.Renew, metrics: m, log: log}
+	pipe := &pipeline{rules: set, gap: cfg.Gap, renew: r.Renew, metrics: m, log: log}
 	options := invalidate.Options{
 		MaxPending: cfg.MaxPending,
 		AgainAfter: cfg.AgainAfter,
 		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     cfg.DryRun,
-		Gap:        p.Gap,
+		Gap:        pipe.Gap,
 		Log:        log,
 	}
 	m.Observe(&options)
 	if len(set.Refreshes()) > 0 {
 		options.Read = r.Read
 	}
-	p.queue = invalidate.New(redisOptions, options)
+	pipe.queue = invalidate.New(redisOptions, options)
 	m.Begin(set)
-	m.Watch(p.queue.Stats, time.Now())
+	m.Watch(pipe.queue.Stats, time.Now())
 
 	// What was started first stops last: the listener, then the queue, which drains, then what it reads on, then HTTP.
-	stopHTTP, err := serveHTTP(ctx, cfg, status.Handler(p.queue.Stats, cfg.Heartbeat, m), log)
+	stopHTTP, err := serveHTTP(ctx, cfg, status.Handler(pipe.queue.Stats, cfg.Heartbeat, m), log)
 	if err != nil {
 		return err
 	}
@@ -67,16 +66,16 @@ func Serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	defer r.Close()
 	var applying sync.WaitGroup
 	applyContext, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
-	applying.Go(func() { p.queue.Run(applyContext) })
+	applying.Go(func() { pipe.queue.Run(applyContext) })
 
-	listener(cfg, set, m, log).Run(ctx, p)
+	listener(cfg, set, m, log).Run(ctx, pipe)
 
-	log.Info("stopping", zap.Int("pending", p.queue.Stats().Pending))
+	log.Info("stopping", zap.Int("pending", pipe.queue.Stats().Pending))
 	graceContext, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Grace)
 	defer cancel()
 	stopApplying()
 	applying.Wait()
-	return p.queue.Drain(graceContext)
+	return pipe.queue.Drain(graceContext)
 }
 
 // redisLog takes what go-redis logs by itself. What matters of it is in the errors that it returns.
@@ -96,14 +95,6 @@ func serveHTTP(ctx context.Context, cfg config.Config, handler http.Handler, log
 	}
 	return stop, nil
 }
-
-// UsageError is an error of usage, configuration or rules: exit status 2.
-type UsageError struct{ Err error }
-
-func (e UsageError) Error() string { return e.Err.Error() }
-
-// Unwrap gives the error itself.
-func (e UsageError) Unwrap() error { return e.Err }
 
 // configure reads the configuration and the rules, and tells the problems of both at once.
 func configure(environ []string, required ...string) (config.Config, *rules.Set, error) {

@@ -2,14 +2,12 @@ package sidecar
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"time"
 
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
+	"pgevict/internal/history"
 	"pgevict/internal/status"
 	"pgevict/pgnotify"
 	"pgevict/rules"
@@ -21,25 +19,25 @@ const tailRoom = 10000
 // tailer is the listener's handler for tail.
 type tailer struct {
 	set     *rules.Set
-	lines   chan explanation
+	lines   chan history.Change
 	dropped int
 	log     *zap.Logger
 }
 
 // Tail prints each change as it arrives, with its targets, and touches no key.
-func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
-	cfg, set, err := configure(environ, config.DatabaseURL)
+func Tail(ctx context.Context, p Process) error {
+	cfg, set, err := configure(p.Environ, config.DatabaseURL)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out, flush := patientWriter(stderr)
+	out, flush := nonBlockingWriter(p.Stderr)
 	defer flush()
-	t := &tailer{set: set, lines: make(chan explanation, tailRoom), log: cfg.Logger(out)}
+	t := &tailer{set: set, lines: make(chan history.Change, tailRoom), log: cfg.Logger(out)}
 	printed := make(chan error, 1)
 	go func() {
-		err := t.print(stdout)
+		err := t.print(newPrinter(p.Stdout, true))
 		cancel() // nobody reads the output any more, or this is the end
 		printed <- err
 	}()
@@ -53,12 +51,10 @@ func Tail(ctx context.Context, environ []string, stdout, stderr io.Writer) error
 	}
 }
 
-func (t *tailer) print(stdout io.Writer) error {
-	out := json.NewEncoder(stdout)
-	out.SetEscapeHTML(false)
+func (t *tailer) print(out printer) error {
 	for line := range t.lines {
-		if err := out.Encode(line); err != nil {
-			return fmt.Errorf("print: %w", err)
+		if err := out.print(line, ""); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -66,7 +62,7 @@ func (t *tailer) print(stdout io.Writer) error {
 
 func (t *tailer) Change(c pgnotify.Change) {
 	select {
-	case t.lines <- explain(t.set, c):
+	case t.lines <- history.Explain(t.set, c):
 		if t.dropped > 0 {
 			t.log.Warn("the output was read too slowly, so changes were not printed", zap.Int("changes", t.dropped))
 			t.dropped = 0

@@ -2,11 +2,8 @@ package sidecar
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -20,104 +17,83 @@ import (
 // ErrDrift is the end of a status that found the triggers to be others than the rules ask for.
 var ErrDrift = errors.New("the triggers are not what the rules ask for; pgevict triggers install makes them so")
 
-// triggersCommand is the triggers command.
-type triggersCommand struct {
-	lockTimeout time.Duration
-	json        *json.Encoder // nil: text
-	out         io.Writer
-}
-
-// Triggers prints, installs, compares or removes the triggers that feed pgevict, for the tables in the rules.
-func Triggers(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	var verb string
-	if len(args) > 0 {
-		verb, args = args[0], args[1:]
-	}
-	t := &triggersCommand{out: stdout}
-	flags := flag.NewFlagSet("pgevict triggers "+verb, flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // what is wrong is in the error
-	asJSON := new(bool)
-	switch verb {
-	case "print":
-	case "install":
-		flags.DurationVar(&t.lockTimeout, "lock-timeout", 2*time.Second, "how long to wait for each table that a transaction holds")
-	case "uninstall":
-		flags.DurationVar(&t.lockTimeout, "lock-timeout", 2*time.Second, "how long to wait for each table that a transaction holds")
-		fallthrough
-	case "status":
-		asJSON = flags.Bool("json", false, "print a JSON object a line")
-	default:
-		return UsageError{fmt.Errorf("triggers: one of print, install, status, uninstall, not %q; see pgevict help", verb)}
-	}
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		flags.SetOutput(stdout)
-		flags.Usage()
-		return nil
-	}
-	if err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("no such argument: %q", flags.Arg(0))
-	}
-	if err == nil && verb != "print" && verb != "status" && t.lockTimeout < time.Millisecond {
-		err = errors.New("-lock-timeout: must be at least 1ms")
-	}
-	if err != nil {
-		return UsageError{fmt.Errorf("triggers %s: %w; see pgevict help", verb, err)}
-	}
-	if *asJSON {
-		t.json = json.NewEncoder(stdout)
-		t.json.SetEscapeHTML(false)
-	}
-	return t.run(ctx, verb, environ)
-}
-
-func (t *triggersCommand) run(ctx context.Context, verb string, environ []string) error {
-	if verb == "uninstall" { // whatever the rules are now
-		cfg, err := config.Load(environ, config.DatabaseURL)
-		if err != nil {
-			return UsageError{err}
-		}
-		return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
-			did, err := triggers.Uninstall(ctx, conn, t.lockTimeout)
-			return errors.Join(err, t.say(did))
-		})
-	}
-	var required []string
-	if verb != "print" {
-		required = []string{config.DatabaseURL}
-	}
-	cfg, set, err := configure(environ, required...)
+// PrintTriggers writes the SQL that makes the triggers that feed pgevict, for the tables in the rules.
+func PrintTriggers(_ context.Context, p Process) error {
+	cfg, set, err := configure(p.Environ)
 	if err != nil {
 		return err
 	}
+	return newPrinter(p.Stdout, false).print(nil, wantedTriggers(cfg, set).Script())
+}
+
+// InstallTriggers makes them.
+func InstallTriggers(ctx context.Context, p Process) error {
+	flags := newFlags("triggers install")
+	lockTimeout := flags.lockTimeout()
+	if err := flags.parse(p, false); err != nil {
+		return err
+	}
+	cfg, set, err := configure(p.Environ, config.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	out := newPrinter(p.Stdout, false)
 	wanted := wantedTriggers(cfg, set)
-	switch verb {
-	case "print":
-		_, err := io.WriteString(t.out, wanted.Script())
-		return err
-	case "install":
-		return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
-			did, err := wanted.Install(ctx, conn, t.lockTimeout)
-			if err != nil {
-				return err
-			}
-			if err := t.say(did); err != nil {
-				return err
-			}
-			states, err := wanted.Status(ctx, conn)
-			if err != nil {
-				return err
-			}
-			return t.print(states)
-		})
-	}
 	return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
-		states, err := wanted.Status(ctx, conn)
+		did, err := wanted.Install(ctx, conn, *lockTimeout)
 		if err != nil {
 			return err
 		}
-		return t.print(states)
+		if err := printDone(out, did); err != nil {
+			return err
+		}
+		return printStates(ctx, out, conn, wanted)
 	})
+}
+
+// TriggersStatus compares what there is with what the rules ask for.
+func TriggersStatus(ctx context.Context, p Process) error {
+	flags := newFlags("triggers status")
+	asJSON := flags.json()
+	if err := flags.parse(p, false); err != nil {
+		return err
+	}
+	cfg, set, err := configure(p.Environ, config.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
+		return printStates(ctx, newPrinter(p.Stdout, *asJSON), conn, wantedTriggers(cfg, set))
+	})
+}
+
+// UninstallTriggers removes the triggers, whatever the rules are now.
+func UninstallTriggers(ctx context.Context, p Process) error {
+	flags := newFlags("triggers uninstall")
+	lockTimeout, asJSON := flags.lockTimeout(), flags.json()
+	if err := flags.parse(p, false); err != nil {
+		return err
+	}
+	cfg, err := config.Load(p.Environ, config.DatabaseURL)
+	if err != nil {
+		return UsageError{err}
+	}
+	return withPostgres(ctx, cfg, func(ctx context.Context, conn *pgconn.PgConn) error {
+		did, err := triggers.Uninstall(ctx, conn, *lockTimeout)
+		return errors.Join(err, printDone(newPrinter(p.Stdout, *asJSON), did))
+	})
+}
+
+// lockTimeout adds a flag for those that lock tables.
+func (f flags) lockTimeout() *time.Duration {
+	timeout := 2 * time.Second
+	f.Func("lock-timeout", "wait for this `duration` at most for each table that a transaction holds (default 2s)", func(text string) (err error) {
+		if timeout, err = time.ParseDuration(text); err == nil && timeout < time.Millisecond {
+			err = errors.New("must be at least 1ms")
+		}
+		return err
+	})
+	return &timeout
 }
 
 // wantedTriggers is what the rules ask for.
@@ -132,40 +108,32 @@ func wantedTriggers(cfg config.Config, set *rules.Set) triggers.Wanted {
 	return t
 }
 
-// say prints what was done.
-func (t *triggersCommand) say(did []string) error {
-	if len(did) == 0 && t.json == nil {
+// printDone prints what was done.
+func printDone(out printer, did []string) error {
+	if len(did) == 0 && out.json == nil {
 		did = []string{"nothing to do"}
 	}
 	for _, what := range did {
-		var err error
-		if t.json != nil {
-			err = t.json.Encode(map[string]string{"did": what})
-		} else {
-			_, err = fmt.Fprintln(t.out, what)
-		}
-		if err != nil {
-			return fmt.Errorf("print: %w", err)
+		if err := out.print(map[string]string{"did": what}, what+"\n"); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// print prints the states, and gives ErrDrift if one of them is not as it should be.
-func (t *triggersCommand) print(states []triggers.State) error {
+// printStates prints the state of each table; the error is ErrDrift if one of them is not as it should be.
+func printStates(ctx context.Context, out printer, conn *pgconn.PgConn, wanted triggers.Wanted) error {
+	states, err := wanted.Status(ctx, conn)
+	if err != nil {
+		return err
+	}
 	var drift error
 	for _, s := range states {
 		if s.Drift() {
 			drift = ErrDrift
 		}
-		var err error
-		if t.json != nil {
-			err = t.json.Encode(s)
-		} else {
-			_, err = io.WriteString(t.out, stateText(s))
-		}
-		if err != nil {
-			return fmt.Errorf("print: %w", err)
+		if err := out.print(s, stateText(s)); err != nil {
+			return err
 		}
 	}
 	return drift

@@ -56,4 +56,3 @@ func bodiless(handler http.Handler) http.Handler {
 		handler.ServeHTTP(w, r)
 	})
 }
-
