@@ -50,7 +50,7 @@ func templates(tb testing.TB, pairs ...string) *rules.Set {
 	return set
 }
 
-// of gives the targets of a new row of a table.
+// of returns the targets of a new row of a table.
 func of(set *rules.Set, table string, row image) (targets []rules.Target) {
 	for t := range set.Match(rules.Change{Table: table, Op: rules.Insert, Rows: []rules.Row{{New: row}}}) {
 		targets = append(targets, t)
@@ -58,7 +58,7 @@ func of(set *rules.Set, table string, row image) (targets []rules.Target) {
 	return targets
 }
 
-// ids gives the targets of n new rows of a table, by the column id.
+// ids returns the targets of n new rows of a table, by the column id.
 func ids(set *rules.Set, table string, from, n int) []rules.Target {
 	targets := make([]rules.Target, 0, n)
 	for i := from; i < from+n; i++ {
@@ -264,7 +264,7 @@ func (k *kit) gone(key string) {
 	})
 }
 
-// keys gives all keys but positions.
+// keys returns all keys but positions.
 func (k *kit) keys() map[string]bool {
 	k.tb.Helper()
 	all, err := k.rdb.Keys(k.ctx, "*").Result()

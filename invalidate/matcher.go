@@ -46,7 +46,7 @@ func commonBeginning(a, b string) string {
 	return a
 }
 
-// match gives a pattern that matches the key.
+// match returns a pattern that matches the key.
 func (m *matcher) match(key string) (pattern rules.Target, ok bool) {
 	for _, n := range m.lengths {
 		if n > len(key) {

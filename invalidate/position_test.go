@@ -17,7 +17,7 @@ import (
 
 func timeout(d time.Duration) func(*Options) { return func(o *Options) { o.Timeout = d } }
 
-// monitor gives the commands that the Redis at addr executes from now on, a line each.
+// monitor returns the commands that the Redis at addr executes from now on, a line each.
 func monitor(t *testing.T, addr string) *bufio.Scanner {
 	t.Helper()
 	conn, err := net.Dial("tcp4", addr)

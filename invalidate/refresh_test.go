@@ -55,7 +55,7 @@ func newLibrary(version uint64) *library {
 
 func reads(l *library) func(*Options) { return func(o *Options) { o.Read = l.read } }
 
-// refreshed gives rules of which the first is read anew, with more in it.
+// refreshed returns rules of which the first is read anew, with more in it.
 func refreshed(tb testing.TB, more string) *rules.Set {
 	return parseRules(tb, "rules: [{name: r, table: r, keys: ['r:{id}'], refresh: {query: 'SELECT v FROM r WHERE id = {id}'"+more+"}}, "+
 		"{name: d, table: d, keys: ['r:{id}']}]")

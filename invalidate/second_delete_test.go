@@ -59,7 +59,7 @@ func TestNoSecondDelete(t *testing.T) {
 	}
 }
 
-// fake gives a queue without Redis, for what is only about the set.
+// fake returns a queue without Redis, for what is only about the set.
 func fake(t *testing.T, change ...func(*Options)) *kit {
 	t.Helper()
 	k := makeQueue(t, "redis://127.0.0.1:1", change...)

@@ -72,7 +72,7 @@ func TestGlobMatch(t *testing.T) {
 	}
 }
 
-// lookalikes gives texts that differ from a value just where a glob would be loose: they match it only if some byte
+// lookalikes returns texts that differ from a value just where a glob would be loose: they match it only if some byte
 // of it acts as syntax.
 func lookalikes(value string) []string {
 	texts := []string{value + "x", "x" + value, value + value + "x", ""}

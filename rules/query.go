@@ -203,7 +203,7 @@ func dollar(sql string) (token, error) {
 	return token{kind: quoted, text: sql[:len(quote)+end+len(quote)]}, nil
 }
 
-// leading gives the bytes at the beginning that are of a kind.
+// leading returns the bytes at the beginning that are of a kind.
 func leading(s string, is func(byte) bool) string {
 	for i := range len(s) {
 		if !is(s[i]) {

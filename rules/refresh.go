@@ -83,7 +83,7 @@ func encode(columns []string, image Image) string {
 	return string(b)
 }
 
-// decode gives the texts of what encode wrote.
+// decode returns the texts of what encode wrote.
 func decode(encoded string) []string {
 	var texts []string
 	for rest := encoded[1:]; rest != ""; {

@@ -35,7 +35,7 @@ type Row struct{ Old, New Image }
 
 // Image is the state of a row before or after a change.
 type Image interface {
-	// Column gives a column's text, as column::text would. It says null for SQL's NULL, and known only where the
+	// Column returns a column's text, as column::text would. It says null for SQL's NULL, and known only where the
 	// column's value is certain.
 	Column(name string) (text string, null, known bool)
 }
@@ -140,7 +140,7 @@ func (r *rule) columns(yield func(string) bool) {
 	}
 }
 
-// Match gives the targets of a change, with the reason where one is wider than its template. The same target may come
+// Match returns the targets of a change, with the reason where one is wider than its template. The same target may come
 // more than once, since what waits for Redis is a set.
 func (s *Set) Match(c Change) iter.Seq2[Target, Reason] {
 	return func(yield func(Target, Reason) bool) {

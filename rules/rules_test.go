@@ -18,7 +18,7 @@ func (r row) Column(name string) (text string, null, known bool) {
 	return *p, false, true
 }
 
-// cols gives an image of names and texts in turn; the text NULL is SQL's.
+// cols returns an image of names and texts in turn; the text NULL is SQL's.
 func cols(pairs ...string) row {
 	r := row{}
 	for i := 0; i < len(pairs); i += 2 {

@@ -14,7 +14,7 @@ const (
 	Field                  // one field of a hash
 )
 
-// String gives the kind as the commands and metrics write it.
+// String returns the kind as the commands and metrics write it.
 func (k Kind) String() string {
 	switch k {
 	case Key:
@@ -63,7 +63,7 @@ func (t Target) Refresh() (r *Refresh, args []string) {
 // Refreshed reports whether the target is a key to be read anew rather than deleted.
 func (t Target) Refreshed() bool { return t.Kind == Key && t.more != "" }
 
-// Widen gives the target of the same template of which nothing is known: it covers t. Widening that again gives itself.
+// Widen returns the target of the same template of which nothing is known: it covers t. Widening that again returns itself.
 func (t Target) Widen() Target { return t.from.wide }
 
 // IsTag reports whether the target is a set of which the members go too, or a pattern of such sets.

@@ -151,7 +151,7 @@ func (t *template) match(row Row, yield func(Target, Reason) bool) bool {
 	return !hasKey || yield(now, nowWhy)
 }
 
-// same reports whether both images are known to give the same target.
+// same reports whether both images are known to make the same target.
 func (t *template) same(row Row) bool {
 	for _, c := range t.columns {
 		old, oldNull, oldKnown := row.Old.Column(c)
@@ -176,7 +176,7 @@ func (t *template) render(image Image) (target Target, why Reason, ok bool) {
 	return target, why, ok
 }
 
-// narrow gives the field of a hash that is known.
+// narrow returns the field of a hash that is known.
 func (t *template) narrow(hash Target, why Reason, image Image) (target Target, _ Reason, ok bool) {
 	field, fieldWhy, ok := fill(t.field, image)
 	switch {
@@ -190,7 +190,7 @@ func (t *template) narrow(hash Target, why Reason, image Image) (target Target, 
 	return Target{Kind: Field, Key: hash.Key, more: field, from: t}, Exact, true
 }
 
-// renderAll fills the template from an image, but for the field: of a hash it gives all.
+// renderAll fills the template from an image, but for the field: of a hash it returns all.
 func (t *template) renderAll(image Image) (target Target, why Reason, ok bool) {
 	key, why, ok := fill(t.parts, image)
 	switch {
@@ -205,7 +205,7 @@ func (t *template) renderAll(image Image) (target Target, why Reason, ok bool) {
 	}
 }
 
-// fill gives the text of parts from an image that knows all of their columns. It gives none where one is not known, which
+// fill returns the text of parts from an image that knows all of their columns. It returns none where one is not known, which
 // why tells, where one is NULL, which ok tells, or where the parts have a wildcard.
 func fill(parts []part, image Image) (text string, why Reason, ok bool) {
 	var room [8]string
@@ -244,7 +244,7 @@ func fill(parts []part, image Image) (text string, why Reason, ok bool) {
 	return b.String(), Exact, true
 }
 
-// glob gives parts as a pattern in which what the image does not know is a wildcard.
+// glob returns parts as a pattern in which what the image does not know is a wildcard.
 func glob(parts []part, image Image) string {
 	var b strings.Builder
 	star := false // wildcards in a row are one

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// fields gives the members of a mapping by name; what is not among the known ones is refused.
+// fields returns the members of a mapping by name; what is not among the known ones is refused.
 func (f *file) fields(node *yaml.Node, what string, known ...string) map[string]*yaml.Node {
 	if node.Kind != yaml.MappingNode {
 		f.refuse(node.Line, "%s must be a mapping with %s", what, strings.Join(known, ", "))
@@ -33,7 +33,7 @@ func (f *file) fields(node *yaml.Node, what string, known ...string) map[string]
 	return fields
 }
 
-// list gives the texts of a list with the line of each; a field that is not there is an empty list.
+// list returns the texts of a list with the line of each; a field that is not there is an empty list.
 func (f *file) list(node *yaml.Node, field string) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		for entry := range f.entries(node, field) {
@@ -44,7 +44,7 @@ func (f *file) list(node *yaml.Node, field string) iter.Seq2[int, string] {
 	}
 }
 
-// entries gives the nodes of a list; a field that is not there is an empty list.
+// entries returns the nodes of a list; a field that is not there is an empty list.
 func (f *file) entries(node *yaml.Node, field string) iter.Seq[*yaml.Node] {
 	return func(yield func(*yaml.Node) bool) {
 		if node == nil {

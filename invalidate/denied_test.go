@@ -12,7 +12,7 @@ import (
 	"pgevict/rules"
 )
 
-// as gives the URL of a user who may do what the rules of an ACL say.
+// as returns the URL of a user who may do what the rules of an ACL say.
 func as(t *testing.T, r *livetest.Redis, may ...string) string {
 	t.Helper()
 	setUser(t, connect(t, r.URL()), may...)

@@ -40,7 +40,7 @@ func (k *clusterKit) fill(keys ...string) {
 	}
 }
 
-// left gives the keys that are there, but for pgevict's own.
+// left returns the keys that are there, but for pgevict's own.
 func (k *clusterKit) left() map[string]bool {
 	k.tb.Helper()
 	found := make(chan string, 1_000_000)
@@ -111,7 +111,7 @@ func (k *clusterKit) onePerMaster(format string) []string {
 	return keys
 }
 
-// target gives that of a key of the form a:N.
+// target returns that of a key of the form a:N.
 func target(set *rules.Set, key string) []rules.Target {
 	return of(set, "a", image{"id": key[len("a:"):]})
 }

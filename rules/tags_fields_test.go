@@ -78,7 +78,7 @@ func TestSweepTagsAndFields(t *testing.T) {
 	same(t, got, "r pattern k:*", "r tag-pattern tag:*", "r tag tag:every", "r key all", "r pattern h:*", "r pattern h:*", "r key stats")
 }
 
-// Whatever a change gives, widened it is what the sweep deletes for the same template.
+// Whatever a change makes, widened it is what the sweep deletes for the same template.
 func TestWidenTagsAndFields(t *testing.T) {
 	t.Parallel()
 	set := parse(t, reaching)
