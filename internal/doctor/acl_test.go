@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +76,38 @@ func TestLeastACL(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A file makes nobody who can log in: its text is known to all.
+func TestNoACLHasAKnownPassword(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	admin := connect(t, r.URL())
+	for _, name := range []string{"user.redis", "user-sentinel.redis"} {
+		text, err := os.ReadFile(users + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) { // as its comment says to do it
+			if words := strings.Fields(line); len(words) > 0 && words[0] == "ACL" && !strings.Contains(line, "(") && !strings.Contains(line, "+sentinel|") {
+				var args []any
+				for _, word := range words {
+					args = append(args, word)
+				}
+				if err := admin.Do(t.Context(), args...).Err(); err != nil {
+					t.Fatal(line, err)
+				}
+			}
+		}
+		user, err := admin.ACLList(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(user, func(line string) bool { return strings.HasPrefix(line, "user pgevict ") })
+		if i < 0 || !strings.HasPrefix(user[i], "user pgevict off ") || strings.Contains(user[i], "nopass") || strings.Contains(user[i], " #") {
+			t.Errorf("%s makes %q", name, user)
+		}
+	}
 }
 
 // No right in the file is more than is needed: the doctor misses each.

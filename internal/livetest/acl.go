@@ -15,7 +15,7 @@ type ACL struct {
 	selectors [][]string // each holds apart from the others
 }
 
-// ACLPassword is the one of the user pgevict.
+// ACLPassword is the one that Grant gives the user pgevict.
 const ACLPassword = "hunter2"
 
 // ReadACL reads such files.
@@ -32,7 +32,7 @@ func ReadACL(tb testing.TB, paths ...string) (r ACL) {
 			if !ok {
 				continue
 			}
-			for word := range strings.FieldsSeq(strings.ReplaceAll(rest, ">CHANGE-ME", ">"+ACLPassword)) {
+			for word := range strings.FieldsSeq(rest) {
 				begins, ends := strings.HasPrefix(word, "("), strings.HasSuffix(word, ")")
 				word = strings.Trim(word, "()")
 				switch {
@@ -72,6 +72,7 @@ func (r ACL) Grant(tb testing.TB, servers ...*Redis) {
 	for _, s := range r.selectors {
 		args = append(args, "("+strings.Join(s, " ")+")")
 	}
+	args = append(args, "on", ">"+ACLPassword)
 	for _, s := range servers {
 		admin := redis.NewClient(&redis.Options{Addr: s.Addr, DisableIdentity: true})
 		err := admin.Do(tb.Context(), args...).Err()
