@@ -38,7 +38,7 @@ import (
 // commands is the table of commands; the first is the one that runs without a name.
 func commands() []sidecar.Command {
 	return []sidecar.Command{
-		{Name: "serve", Run: sidecar.Serve, Summary: "run the sidecar until SIGINT or SIGTERM; what runs without a command"},
+		{Name: "serve", Run: sidecar.Serve, Summary: "run the sidecar until SIGINT, SIGTERM or SIGHUP; what runs without a command"},
 		{Name: "check", Run: sidecar.Check, Summary: "load configuration and rules, print every problem at once; connects nowhere"},
 		{Name: "explain", Run: sidecar.Explain, Synopsis: "[-channel tcn|events] [-catalog] [-json] [PAYLOAD …]",
 			Summary: "print the change that each payload means and its targets; touches nothing. Without a PAYLOAD: one a line on standard input"},
@@ -58,7 +58,8 @@ func commands() []sidecar.Command {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// The rules are read at the start alone, so a SIGHUP cannot mean to read them again; it must not end a drain either.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err := sidecar.Run(ctx, commands(), sidecar.Process{
 		Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,

@@ -17,7 +17,7 @@ import (
 
 func TestStop(t *testing.T) {
 	t.Parallel()
-	for name, sig := range map[string]os.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT} {
+	for name, sig := range map[string]os.Signal{"SIGTERM": syscall.SIGTERM, "SIGINT": syscall.SIGINT, "SIGHUP": syscall.SIGHUP} {
 		t.Run(name+" when nothing waits", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil, oneTable+tcnTrigger("actions"), oneRule)
