@@ -45,7 +45,7 @@ type Config struct {
 	TriggersMaxRows int           `envconfig:"PGEVICT_TRIGGERS_MAX_ROWS" default:"10000" desc:"rows of one statement that the triggers of pgevict triggers send; more of them count as any row of the table"`
 	RefreshConns    int           `envconfig:"PGEVICT_REFRESH_CONNS" default:"2" desc:"connections to Postgres that refreshes read on"`
 	RefreshTimeout  time.Duration `envconfig:"PGEVICT_REFRESH_TIMEOUT" default:"2s" desc:"how long a refresh's query may take; the key is deleted then"`
-	LogLevel        zapcore.Level `envconfig:"PGEVICT_LOG_LEVEL" default:"info" desc:"debug, info, warn or error (zap's levels)"`
+	LogLevel        zapcore.Level `envconfig:"PGEVICT_LOG_LEVEL" default:"info" desc:"debug (also each change, and the keys that it made stale), info, warn or error (zap's levels)"`
 	LogFormat       LogFormat     `envconfig:"PGEVICT_LOG_FORMAT" default:"json" desc:"json or console"`
 	DryRun          bool          `envconfig:"PGEVICT_DRY_RUN" default:"false" desc:"log what would be deleted, delete nothing"`
 }

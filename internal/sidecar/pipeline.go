@@ -35,6 +35,21 @@ func (p *pipeline) Change(c pgnotify.Change) {
 	}
 	p.metrics.Change(c)
 	p.queue.Add(p.targets...)
+	if entry := p.log.Check(zap.DebugLevel, "change"); entry != nil {
+		entry.Write(p.changeFields(c)...)
+	}
+}
+
+// loggedTargets is how many targets of one change are logged.
+const loggedTargets = 20
+
+// changeFields is a change for the log, with some of its targets. The log drops lines rather than hold up the listener.
+func (p *pipeline) changeFields(c pgnotify.Change) []zap.Field {
+	x := history.Explain(p.rules, c)
+	return []zap.Field{
+		zap.String("table", x.Table), zap.String("schema", x.Schema), zap.String("op", x.Op), zap.String("source", string(x.Source)),
+		zap.Int("rows", x.Rows), zap.Int("count", len(x.Targets)), zap.Any("targets", x.Targets[:min(len(x.Targets), loggedTargets)]),
+	}
 }
 
 func (p *pipeline) Gap(why string) {
