@@ -136,3 +136,41 @@ func TestOfChildren(t *testing.T) {
 	w.sends(`INSERT INTO g VALUES (4, 'g', 'b', 5)`, "insert public.c nil→{b=b id=4}")
 	w.sends(`DELETE FROM p`, "delete public.c {b=b id=2}→nil", "delete public.c {b=b id=4}→nil")
 }
+
+// A watched partitioned table may become a partition of another: an ALTER TABLE of the application's does not fail. After
+// the next install a statement on any of them tells of the keys of all.
+func TestAttachOneWatchedTableToAnother(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE p_1 PARTITION OF p FOR VALUES IN (1);
+		CREATE TABLE q (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE q_8 PARTITION OF q FOR VALUES IN (8);
+		CREATE TABLE r (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE r_9 PARTITION OF r FOR VALUES IN (9)`,
+		triggers.Table{Name: "p"}, triggers.Table{Name: "q"}, triggers.Table{Name: "r"})
+	for _, name := range []string{"p", "q", "r"} {
+		w.columns[name] = []string{"id", "k"}
+	}
+	insert := func(table string) string { return "insert public." + table + " nil→{id=1 k=9}" }
+	remove := func(table string) string { return "delete public." + table + " {id=1 k=9}→nil" }
+	for range 2 {
+		exec(t, w.writer, `ALTER TABLE q ATTACH PARTITION r FOR VALUES IN (9)`)
+		exec(t, w.writer, `ALTER TABLE p ATTACH PARTITION q FOR VALUES IN (8, 9)`)
+		if sent := w.rows(`INSERT INTO p VALUES (1, 9)`); !slices.Contains(sent, insert("p")) {
+			t.Errorf("before the next install, an insert through p sent %q", sent)
+		}
+		if sent := w.rows(`DELETE FROM r`); !slices.Contains(sent, remove("p")) || !slices.Contains(sent, remove("q")) || !slices.Contains(sent, remove("r")) {
+			t.Errorf("before the next install, a delete from r sent %q", sent)
+		}
+		w.install()
+		w.inOrder()
+		for _, into := range []string{"p", "q", "r", "r_9"} {
+			w.sends(`INSERT INTO `+into+` VALUES (1, 9)`, insert("p"), insert("q"), insert("r"))
+			w.sends(`DELETE FROM `+into+` WHERE k = 9`, remove("p"), remove("q"), remove("r"))
+		}
+		exec(t, w.writer, `ALTER TABLE p DETACH PARTITION q; ALTER TABLE q DETACH PARTITION r`)
+		if sent := w.rows(`INSERT INTO r VALUES (1, 9)`); !slices.Contains(sent, insert("r")) {
+			t.Errorf("after r was detached an insert sent %q", sent)
+		}
+		w.install()
+		w.inOrder()
+		w.sends(`DELETE FROM r`, remove("r"))
+	}
+}

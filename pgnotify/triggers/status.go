@@ -2,10 +2,10 @@ package triggers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -48,8 +48,12 @@ func (s *State) note(state, note string) {
 // Status compares the database with what should be there: a state for each table of the rules and each of its partitions
 // and children, and for each other table that still has triggers of ours. It needs no rights but to connect.
 func (w Wanted) Status(ctx context.Context, conn *pgconn.PgConn) ([]State, error) {
-	states, err := w.status(ctx, conn)
-	if err != nil {
+	err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "+plain).Close()
+	var states []State
+	if err == nil {
+		states, err = w.status(ctx, conn)
+	}
+	if err = errors.Join(err, conn.Exec(ctx, "ROLLBACK").Close()); err != nil {
 		return nil, fmt.Errorf("read the triggers: %w", err)
 	}
 	return states, nil
@@ -104,27 +108,4 @@ func (w Wanted) status(ctx context.Context, conn *pgconn.PgConn) ([]State, error
 		return strings.Compare(a.Schema+"\x00"+a.Table, b.Schema+"\x00"+b.Table)
 	})
 	return sorted, nil
-}
-
-// Uninstall drops all that Install ever made, in one transaction, and says what it did. That the schema pgevict
-// holds something else is an error, as is a table that a transaction holds for longer than lockTimeout; nothing is changed
-// then.
-func Uninstall(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
-	err = inTransaction(ctx, conn, lockTimeout, func() error {
-		objects, err := postgres.Query(ctx, conn, read("ours.sql"))
-		if err != nil {
-			return err
-		}
-		for _, o := range objects {
-			if err := conn.Exec(ctx, o[1]).Close(); err != nil {
-				return err
-			}
-			did = append(did, o[0])
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("uninstall triggers: %w", err)
-	}
-	return did, nil
 }

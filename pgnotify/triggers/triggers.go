@@ -3,6 +3,7 @@
 //
 // sql/ holds one query, in parts: which tables are wished for (wishes.sql), the texts of their columns (columns.sql), the
 // functions and triggers that should be (functions.sql), those that are (present.sql), and what to do about it (diff.sql).
+// apply.sql does it.
 // The bodies of the functions are in sql/bodies; what comes out of them for one table is in testdata/actions.sql.
 package triggers
 
@@ -86,75 +87,86 @@ const scriptHead = `-- The triggers that tell pgevict of changes, made from its 
 -- It is one statement, so all of it happens or nothing does. It may run again at any time: it makes what is missing or
 -- differs, drops what no rule needs any more, and takes no lock on a table where all is as it should be. Run it by the
 -- role that owns the tables, after each change of the rules, and after a table got new partitions or children.
--- A table that gets a trigger is locked against writes (SHARE ROW EXCLUSIVE) until the transaction ends; set lock_timeout
--- before, so that this never queues behind a long transaction and holds up the application.
+-- A table that gets a trigger is locked against writes (SHARE ROW EXCLUSIVE) until the transaction ends; one that is in use
+-- for longer than lock_timeout (2 s if that is 0) is an error, and nothing is changed then.
 `
 
 // Script is an SQL script that makes the triggers. It may run any number of times.
-func (w Wanted) Script() string {
-	query := w.query()
+func (w Wanted) Script() string { return scriptHead + apply(w.query()) }
+
+// apply is the statement that does what a query says: it has the columns of diff.sql.
+func apply(query string) string {
 	quote := "$pgevict$"
 	for n := 2; strings.Contains(query, quote); n++ {
 		quote = fmt.Sprintf("$pgevict%d$", n)
 	}
-	return scriptHead + "DO " + quote + `
-#variable_conflict use_column
-DECLARE
-  pgevict_steps text[];
-  pgevict_step text;
-  pgevict_did text[] := '{}';
-BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('pgevict triggers'));
-  SELECT array_agg(ARRAY[did || ' ' || object || CASE WHEN relname = '' OR object LIKE 'function %' THEN '' ELSE format(' on %I.%I', nspname, relname) END, ddl] ORDER BY step, nspname, relname, object)
-  INTO pgevict_steps FROM (
-` + query + `
-  ) AS pgevict_wanted WHERE state <> 'ok';
-  FOR i IN 1 .. coalesce(array_length(pgevict_steps, 1), 0) LOOP
-    EXECUTE pgevict_steps[i][2];
-    RAISE NOTICE '%', pgevict_steps[i][1];
-    pgevict_did := pgevict_did || pgevict_steps[i][1];
-  END LOOP;
-  PERFORM set_config('pgevict.did', to_json(pgevict_did)::text, true);
-END
-` + quote + ";\n"
+	values := map[string]string{"quote": quote, "query": query}
+	statement, err := fill(read("apply.sql"), func(name string) (string, bool) {
+		value, ok := values[name]
+		return value, ok
+	})
+	if err != nil {
+		panic(err) // the file is part of the program
+	}
+	return statement
 }
 
 // Install makes the triggers in one transaction, and says what it did, a sentence each: nothing if all was as it should
 // be. A table that a transaction holds for longer than lockTimeout is an error, and nothing is changed then.
 func (w Wanted) Install(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
-	err = inTransaction(ctx, conn, lockTimeout, func() error {
-		if err := conn.Exec(ctx, w.Script()).Close(); err != nil {
-			return err
-		}
-		rows, err := postgres.Query(ctx, conn, `SELECT current_setting('pgevict.did')`)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal([]byte(rows[0][0]), &did)
-	})
+	did, err = change(ctx, conn, lockTimeout, w.Script())
 	if err != nil {
 		return nil, fmt.Errorf("install triggers: %w", err)
 	}
 	return did, nil
 }
 
-// inTransaction runs a change of the schema.
-func inTransaction(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration, change func() error) error {
-	begin := fmt.Sprintf("BEGIN; SET LOCAL lock_timeout = %d; SET LOCAL search_path = pg_catalog", max(1, lockTimeout.Milliseconds()))
-	err := conn.Exec(ctx, begin).Close()
+// Uninstall drops all that Install ever made, in one transaction, and says what it did. That the schema pgevict
+// holds something else is an error, as is a table that a transaction holds for longer than lockTimeout; nothing is changed
+// then.
+func Uninstall(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
+	did, err = change(ctx, conn, lockTimeout, apply(read("ours.sql")))
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "2BP01" { // dependent objects still exist
+		err = fmt.Errorf("something in the schema pgevict, or that needs it, is not of pgevict's making, so nothing was changed: %s: %w", pg.Detail, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("uninstall triggers: %w", err)
+	}
+	return did, nil
+}
+
+// plain are the settings of a transaction of ours, whatever the role and the database have as theirs. Not every version
+// has all of them.
+const plain = `SET LOCAL search_path = pg_catalog; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off;
+	SET LOCAL jit = off; SET LOCAL enable_nestloop = off;
+	SELECT set_config(name, '0', true) FROM pg_settings
+	WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`
+
+// change runs a statement of [apply] in one transaction, and returns what it did.
+func change(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration, statement string) (did []string, err error) {
+	begin := fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; %s; SET LOCAL lock_timeout = %d", plain, max(1, lockTimeout.Milliseconds()))
+	err = conn.Exec(ctx, begin).Close()
 	if err == nil {
-		err = change()
+		err = conn.Exec(ctx, statement).Close()
+	}
+	var rows [][]string
+	if err == nil {
+		rows, err = postgres.Query(ctx, conn, `SELECT current_setting('pgevict.did')`)
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(rows[0][0]), &did)
 	}
 	if err == nil {
 		err = conn.Exec(ctx, "COMMIT").Close()
 	}
 	if err == nil {
-		return nil
+		return did, nil
 	}
 	undo := conn.Exec(ctx, "ROLLBACK").Close()
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "55P03" {
-		return fmt.Errorf("a table was in use by another transaction for longer than %s, so nothing was changed; try again, or allow more time: %w", lockTimeout, err)
+		return nil, fmt.Errorf("a table was in use by another transaction for longer than %s, so nothing was changed; try again, or allow more time: %w", lockTimeout, err)
 	}
-	return errors.Join(err, undo)
+	return nil, errors.Join(err, undo)
 }

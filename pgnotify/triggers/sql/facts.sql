@@ -33,5 +33,5 @@ WHERE relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indre
 UNION ALL
 SELECT r.nspname, r.relname, 'ok', format('also sends by trigger %I (%s)%s', t.tgname, p.proname, CASE WHEN t.tgenabled IN ('D', 'R') THEN ', which is disabled' ELSE '' END)
 FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid AND NOT t.tgisinternal JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname <> 'pgevict' AND (p.prosrc ~* '\m(pg_notify|notify)\M' OR p.prosrc = 'triggered_change_notification')
+WHERE n.nspname <> 'pgevict' AND (p.prosrc ~* '[[:<:]](pg_notify|notify)[[:>:]]' OR p.prosrc = 'triggered_change_notification')
 ORDER BY 1, 2, 4

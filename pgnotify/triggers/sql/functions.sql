@@ -21,7 +21,7 @@ query AS (
   CROSS JOIN LATERAL (SELECT now_slices || CASE b.name WHEN 'many_update' THEN old_slices ELSE '' END AS slices) l
 ),
 function AS (
-  SELECT w.oid AS watch, w.nspname, w.relname, k.name AS kind, -- its name fits into 63 bytes, whatever the table's
+  SELECT w.oid AS watch, w.nspname, w.relname, w.label, k.name AS kind, -- its name fits into 63 bytes, whatever the table's
          CASE WHEN octet_length(w.label) <= 50 THEN w.label ELSE left(w.label, 5) || md5(w.label) END || ' ' || k.name AS name,
          -- Settings are fixed where the text of a value depends on them.
          CASE WHEN EXISTS (SELECT FROM typed t WHERE t.watch = w.oid AND t.base NOT IN ('int2', 'int4', 'int8', 'text', 'varchar', 'bpchar', 'bool', 'uuid', 'json', 'jsonb')) THEN
@@ -43,8 +43,9 @@ function AS (
   GROUP BY w.oid, w.nspname, w.relname, w.relkind, w.label, w.quiet, w.child, b.name, b.source, k.name, k.body, k.action, h.head
 ),
 trigger AS (
-  SELECT m.rel, m.nspname, m.relname, f.name AS function, k.*,
-         'pgevict_' || k.name || CASE WHEN m.nth > 1 THEN '_' || m.nth ELSE '' END AS tgname
+  SELECT m.rel, m.nspname, m.relname, f.name AS function, k.*, m.relkind = 'p' AND k.body = 'row' AS copied,
+         -- Partitions get copies of "row" and "each" under the same name, also those that are watched tables and have their own.
+         'pgevict_' || k.name || CASE WHEN k.body = 'row' THEN '_' || left(md5(f.label), 8) WHEN m.nth > 1 THEN '_' || m.nth ELSE '' END AS tgname
   FROM member m JOIN function f ON f.watch = m.watch JOIN kind k ON k.name = f.kind
   WHERE k.body <> 'row' OR m.rel = m.watch OR NOT m.partitioned
 ),
