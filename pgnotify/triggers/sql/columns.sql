@@ -1,11 +1,18 @@
--- The columns that a message must have: those of the rules, and the primary key. A type below domains is its base.
+-- The columns that a message must have: those of the rules, and the primary key. A type below domains is its base. In
+-- triggers a virtual generated column is NULL, whatever its value, so those are left out.
 attribute AS (
   SELECT w.oid AS watch, a.attnum, a.attname, a.atttypid AS type, a.atttypmod AS typmod
-  FROM watched w JOIN pg_attribute a ON a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped
+  FROM watched w JOIN pg_attribute a ON a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
   WHERE EXISTS (SELECT FROM unnest(w.lists) AS l (list) WHERE a.attname = ANY (list::text[]))
      OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = w.oid AND i.indisprimary AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
   UNION ALL
   SELECT a.watch, a.attnum, a.attname, t.typbasetype, t.typtypmod FROM attribute a JOIN pg_type t ON t.oid = a.type AND t.typtype = 'd'
+),
+-- The others of the rules may have changed, for all that is known.
+unsent AS (
+  SELECT w.oid AS watch, string_agg(DISTINCT format(', %L', ',' || to_json(l.name)), '') AS changed
+  FROM watched w, unnest(w.lists) AS all_lists (list), unnest(list::text[]) AS l (name)
+  WHERE NOT EXISTS (SELECT FROM attribute a WHERE a.watch = w.oid AND a.attname = l.name) GROUP BY w.oid
 ),
 typed AS (
   SELECT a.*, CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE '' END AS base,
@@ -58,14 +65,15 @@ way AS (
   FROM bounded b CROSS JOIN (VALUES (true), (false)) AS f (fast) WHERE alias IN ('r', 'o')
 ),
 piece AS (
-  SELECT w.oid AS watch, f.fast,
+  SELECT w.oid AS watch, f.fast, max(nth) AS columns,
          string_agg(format(', array_agg(%s)%s AS c%s', cell, filter, nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_arrays,
          string_agg(format(', array_agg(%s)%s AS c%s', cell, filter, nth), '' ORDER BY nth) FILTER (WHERE alias = 'o') AS old_arrays,
          string_agg(format(' AND cardinality(r.c%s) = r.n', nth), '' ORDER BY nth) FILTER (WHERE filter <> '' AND alias = 'r') AS now_whole,
          string_agg(format(' AND cardinality(o.c%s) = o.n', nth), '' ORDER BY nth) FILTER (WHERE filter <> '' AND alias = 'o') AS old_whole,
          -- An object that says nothing may hide a change.
          string_agg(format(', ROW(r.c%s)::record *<> ROW(o.c%1$s)::record%s AS d%1$s', nth, CASE WHEN hides THEN format($$ OR '{}' = ANY (r.c%s) OR '{}' = ANY (o.c%1$s)$$, nth) ELSE '' END), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS differ,
-         string_agg(format(', CASE WHEN d.d%s THEN %L END', nth, ',' || to_json(attname)), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS changed,
+         concat(string_agg(format(', CASE WHEN d.d%s THEN %L END', nth, ',' || to_json(attname)), '' ORDER BY nth) FILTER (WHERE alias = 'r'),
+           (SELECT u.changed FROM unsent u WHERE u.watch = w.oid)) AS changed,
          string_agg(format('r.%I', attname), ', ' ORDER BY nth) FILTER (WHERE alias = 'r') AS names,
          string_agg(format(', CASE WHEN r.n > 1000 AND r.c%s[1] IS NOT DISTINCT FROM r.c%1$s[r.n] THEN ROW(r.c%1$s)::record *= ROW(array_fill(r.c%1$s[1], ARRAY[r.n]))::record END AS e%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS even,
          string_agg(format(', CASE WHEN d.e%s THEN %%1$s.c%1$s[1:1] ELSE %%1$s.c%1$s[%%3$s] END AS c%1$s', nth), '' ORDER BY nth) FILTER (WHERE alias = 'r') AS now_slices,

@@ -13,12 +13,16 @@ body (name, source) AS (
 -- The queries for many rows.
 query AS (
   SELECT p.watch, replace(b.name, 'many_', '') AS body, p.fast,
-         format(b.source, now_arrays, old_arrays, now_whole, concat(now_whole, old_whole), differ, changed,
+         format(b.source, now_arrays, old_arrays, now_whole, concat(now_whole, old_whole), differ, l.changed,
            format(slices, 'r', 'o.c', 'p.start : p.start + 49'), format(slices, 'r', 'o.c', 'a.start : a.start + 10 * e.step - 1'),
-           format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), now_lists, old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END,
+           format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), l.now_lists, l.old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END,
            coalesce(now_rows, $$'[]'$$), coalesce(old_rows, $$'[]'$$), quote_literal({channel}), even, coalesce(names, ''), {max_rows}) AS source
   FROM piece p JOIN watched w ON w.oid = p.watch JOIN body b ON b.name LIKE 'many\_%'
-  CROSS JOIN LATERAL (SELECT now_slices || CASE b.name WHEN 'many_update' THEN old_slices ELSE '' END AS slices) l
+  -- concat() takes a hundred arguments.
+  CROSS JOIN LATERAL (SELECT CASE WHEN p.columns > 40 THEN $$, array_to_string(ARRAY[%s], '')$$ END AS many) m
+  CROSS JOIN LATERAL (SELECT now_slices || CASE b.name WHEN 'many_update' THEN old_slices ELSE '' END AS slices,
+    coalesce(format(m.many, ltrim(p.changed, ', ')), p.changed) AS changed, coalesce(format(m.many, ltrim(p.now_lists, ', ')), p.now_lists) AS now_lists,
+    coalesce(format(m.many, ltrim(p.old_lists, ', ')), p.old_lists) AS old_lists) l
 ),
 function AS (
   SELECT w.oid AS watch, w.nspname, w.relname, w.label, k.name AS kind, -- its name fits into 63 bytes, whatever the table's

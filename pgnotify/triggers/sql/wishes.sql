@@ -8,7 +8,10 @@ wish AS (
 ),
 -- The tables that the rules name, each once.
 watched AS (
-  SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, bool_and(w.quiet) AS quiet,
+  SELECT c.oid, n.nspname::text, c.relname::text, c.relkind,
+         -- A column that is not sent (columns.sql) may change unseen.
+         bool_and(w.quiet AND NOT EXISTS (SELECT FROM unnest(w.columns) AS l (name) WHERE NOT EXISTS (
+           SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = l.name AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'))) AS quiet,
          EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) AS child,
          format('%I.%I', n.nspname, c.relname) AS label,
          array_agg(w.columns::text) AS lists
