@@ -58,3 +58,39 @@ func TestWhatIsOfOthersStays(t *testing.T) {
 	w.install()
 	w.inOrder()
 }
+
+// A role that may write, and not call pg_notify, would have its writes fail. So there are no triggers as long as there is one.
+func TestInstallFailsNoWriteOfTheMute(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a int) PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t DEFAULT`)
+	w.wanted.Tables, w.columns["t"] = []triggers.Table{{Name: "t"}}, []string{"id"}
+	role := "mute_" + w.writer.Config().Database
+	exec(t, w.writer, `CREATE ROLE `+role+`; GRANT INSERT ON t_1 TO `+role)
+	mute := func() []triggers.Mute {
+		m, err := w.wanted.Mute(t.Context(), w.ears.PgConn())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if m := mute(); len(m) > 0 {
+		t.Errorf("where everybody may call it, mute are %v", m)
+	}
+	exec(t, w.writer, `REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC`)
+	m := mute()
+	if len(m) != 1 || m[0] != (triggers.Mute{Role: role, Table: "public.t_1"}) {
+		t.Fatalf("mute are %v", m)
+	}
+	_, err := w.wanted.Install(t.Context(), w.ears.PgConn(), time.Second)
+	if err == nil || !strings.Contains(err.Error(), role) || !strings.Contains(err.Error(), m[0].Cure()) {
+		t.Errorf("install where a role may write and not notify: %v", err)
+	}
+	if s := w.states()["public.t_1"]; s.State != triggers.Missing {
+		t.Errorf("the table is %+v", s)
+	}
+	exec(t, w.writer, m[0].Cure())
+	w.install()
+	w.inOrder()
+	exec(t, w.writer, `SET ROLE `+role)
+	w.sends(`INSERT INTO t_1 VALUES (1)`, "insert public.t nil→{id=1}")
+}

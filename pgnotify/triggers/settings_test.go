@@ -30,7 +30,7 @@ func TestChangesUnderAnySettings(t *testing.T) {
 		`search_path = evil, pg_catalog`, `default_transaction_read_only = on`, `default_transaction_isolation = 'repeatable read'`,
 		`default_transaction_isolation = serializable`, `default_transaction_deferrable = on`, `plpgsql.extra_errors = 'all'`, `plpgsql.variable_conflict = error`,
 		`row_security = off`, `check_function_bodies = off`, `bytea_output = escape`, `"DateStyle" = 'German'`, `"IntervalStyle" = sql_standard`, `lock_timeout = '1h'`,
-		`jit_above_cost = 0`, `client_min_messages = error`, `statement_timeout = '3ms'`, `idle_in_transaction_session_timeout = '1ms'`, `xmloption = document`,
+		`jit_above_cost = 0`, `client_min_messages = error`, `statement_timeout = '200ms'`, `idle_in_transaction_session_timeout = '1ms'`, `xmloption = document`,
 	} {
 		name, _, _ := strings.Cut(setting, " ")
 		exec(t, plain, fmt.Sprintf(`ALTER DATABASE %s SET %s`, database, setting))

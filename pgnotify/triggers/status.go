@@ -48,15 +48,53 @@ func (s *State) note(state, note string) {
 // Status compares the database with what should be there: a state for each table of the rules and each of its partitions
 // and children, and for each other table that still has triggers of ours. It needs no rights but to connect.
 func (w Wanted) Status(ctx context.Context, conn *pgconn.PgConn) ([]State, error) {
-	err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "+plain).Close()
 	var states []State
-	if err == nil {
+	err := inspect(ctx, conn, func() (err error) {
 		states, err = w.status(ctx, conn)
-	}
-	if err = errors.Join(err, conn.Exec(ctx, "ROLLBACK").Close()); err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read the triggers: %w", err)
 	}
 	return states, nil
+}
+
+// inspect reads the catalog as it is at one moment, whatever the settings of the role and the database.
+func inspect(ctx context.Context, conn *pgconn.PgConn, look func() error) error {
+	err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "+plain).Close()
+	if err == nil {
+		err = look()
+	}
+	return errors.Join(err, conn.Exec(ctx, "ROLLBACK").Close())
+}
+
+// Mute is a role that may write to a table of the rules, and not tell of it: a trigger that sends fails its writes.
+type Mute struct{ Role, Table string }
+
+func (m Mute) String() string {
+	return fmt.Sprintf("the role %s may write to %s, but not call pg_notify", m.Role, m.Table)
+}
+
+// Cure is the statement that gives it the right.
+func (m Mute) Cure() string {
+	return "GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO " + postgres.Identifier(m.Role)
+}
+
+// Mute returns the roles that are mute.
+func (w Wanted) Mute(ctx context.Context, conn *pgconn.PgConn) ([]Mute, error) {
+	var rows [][]string
+	err := inspect(ctx, conn, func() (err error) {
+		rows, err = postgres.Query(ctx, conn, read("mute.sql"), w.wishes())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read who may call pg_notify: %w", err)
+	}
+	mute := make([]Mute, len(rows))
+	for i, r := range rows {
+		mute[i] = Mute{Role: r[0], Table: r[1]}
+	}
+	return mute, nil
 }
 
 func (w Wanted) status(ctx context.Context, conn *pgconn.PgConn) ([]State, error) {

@@ -114,7 +114,13 @@ func apply(query string) string {
 // Install makes the triggers in one transaction, and says what it did, a sentence each: nothing if all was as it should
 // be. A table that a transaction holds for longer than lockTimeout is an error, and nothing is changed then.
 func (w Wanted) Install(ctx context.Context, conn *pgconn.PgConn, lockTimeout time.Duration) (did []string, err error) {
-	did, err = change(ctx, conn, lockTimeout, w.Script())
+	mute, err := w.Mute(ctx, conn)
+	if err == nil && len(mute) > 0 {
+		err = fmt.Errorf("%s: with triggers its writes would fail, so nothing was changed; as a superuser, %s", mute[0], mute[0].Cure())
+	}
+	if err == nil {
+		did, err = change(ctx, conn, lockTimeout, w.Script())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("install triggers: %w", err)
 	}
