@@ -74,10 +74,10 @@ func (e *ears) Mark(m pgnotify.Mark) {
 	e.marks = append(e.marks, m)
 }
 
-func (e *ears) Connected(yes bool) {
+func (e *ears) Listening(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.connected = append(e.connected, yes)
+	e.connected = append(e.connected, err == nil)
 }
 
 func (e *ears) Unreadable(source pgnotify.Source, reason string) {

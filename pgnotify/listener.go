@@ -36,8 +36,8 @@ type Mark struct {
 
 // Observer is told about the listener itself. Its methods must not wait either.
 type Observer interface {
-	// Connected tells of a session that has begun or ended.
-	Connected(bool)
+	// Listening tells that all is heard, with nil, or why it is not: a session has ended.
+	Listening(error)
 	// Unreadable tells of a payload that could not be read; reason is that of [Unreadable].
 	Unreadable(source Source, reason string)
 	// QueueUsage tells how full the server's notification queue is, from 0 to 1.
@@ -68,7 +68,7 @@ func (l *Listener) Run(ctx context.Context, h Handler) {
 	for {
 		s := newSession(l, h, why)
 		err := s.run(ctx)
-		l.Observer.Connected(false)
+		l.Observer.Listening(err)
 		if ctx.Err() != nil {
 			return
 		}

@@ -63,7 +63,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	s.ready = true
-	s.listener.Observer.Connected(true)
+	s.listener.Observer.Listening(nil)
 	s.listener.Log.Info("listening to Postgres", zap.Uint32("pid", conn.PID()), zap.String("gap", s.gap))
 	s.handler.Gap(s.gap)
 	for {

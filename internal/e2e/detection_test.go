@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func TestDeadLinksAreFound(t *testing.T) {
 					t.Errorf("not ready after %v, though a canary went through less than three heartbeats ago", early)
 				}
 				status, why := p.get("/readyz")
-				if status != http.StatusServiceUnavailable || !strings.Contains(why, "no canary has gone through Postgres and Redis for") {
+				if status != http.StatusServiceUnavailable || !strings.Contains(why, "no canary has gone through Postgres and Redis for") || !strings.HasPrefix(why, test.peer+": ") {
 					t.Errorf("readyz: %d %q", status, why)
 				}
 				if !p.is("/livez", http.StatusOK) || !p.is("/startupz", http.StatusOK) {
@@ -161,22 +162,29 @@ func TestStartWithBothServersDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := w.serve()
-	unstarted := func(when string) {
+	unstarted := func(when string, peers ...string) {
 		t.Helper()
 		for path, want := range map[string]int{"/livez": 200, "/startupz": 503, "/readyz": 503} {
-			if status, body := p.get(path); status != want || body == "" {
+			status, body := p.get(path)
+			if status != want || body == "" {
 				t.Errorf("%s: %s: %d %q", when, path, status, body)
+			}
+			for _, peer := range []string{"postgres: not connected", "redis: not connected"} {
+				if want == 503 && strings.Contains(body, peer) != slices.Contains(peers, peer) {
+					t.Errorf("%s: %s: %q", when, path, body)
+				}
 			}
 		}
 	}
 	p.logged("not listening to Postgres")
-	unstarted("both are down")
+	p.logged("Redis did not do it")
+	unstarted("both are down", "postgres: not connected", "redis: not connected")
 	if err := pg.Start(); err != nil {
 		t.Fatal(err)
 	}
 	p.logged("listening to Postgres")
 	p.logged("Redis did not do it")
-	unstarted("Redis is down")
+	unstarted("Redis is down", "redis: not connected")
 	if err := w.redis.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -205,8 +213,10 @@ func TestADeafConnectionIsRefused(t *testing.T) {
 	if !strings.Contains(why, "pooler") {
 		t.Errorf("the log says %q", why)
 	}
-	if !p.is("/startupz", http.StatusServiceUnavailable) || !p.is("/readyz", http.StatusServiceUnavailable) {
-		t.Error("started, or even ready, without hearing anything")
+	for _, path := range []string{"/startupz", "/readyz"} {
+		if status, why := p.get(path); status != http.StatusServiceUnavailable || !strings.HasPrefix(why, "postgres: not connected for ") || !strings.Contains(why, ": pooler;") {
+			t.Errorf("%s, though nothing is heard: %d %q", path, status, why)
+		}
 	}
 	w.pgLink.Retarget(livetest.SharedPostgres(t).Addr)
 	p.waitReady()

@@ -9,6 +9,7 @@ import (
 
 	"pgevict/invalidate"
 	"pgevict/pgnotify"
+	"pgevict/pgnotify/postgres"
 	"pgevict/rules"
 )
 
@@ -22,6 +23,7 @@ type Metrics struct {
 	apply, roundTrip prometheus.Histogram
 	connected        *prometheus.GaugeVec
 	queueUsage       prometheus.Gauge
+	postgres, redis  *peer // for the probes
 
 	// Looking a counter up by its labels costs more than matching a change, so the listener's goroutine remembers them.
 	changeCounters counters[changeLabels]
@@ -60,7 +62,7 @@ type targetLabels struct {
 
 // NewMetrics makes the metrics of a program of that version.
 func NewMetrics(version string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
+	m := &Metrics{registry: prometheus.NewRegistry(), postgres: newPeer("postgres"), redis: newPeer("redis")}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 		m.registry.MustRegister(c)
@@ -93,8 +95,8 @@ func NewMetrics(version string) *Metrics {
 	build.Set(1)
 	m.registry.MustRegister(m.sweeps, m.apply, m.roundTrip, m.connected, m.queueUsage, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.setConnected("postgres", false)
-	m.setConnected("redis", false)
+	m.setConnected(m.postgres, false)
+	m.setConnected(m.redis, false)
 	return m
 }
 
@@ -118,15 +120,21 @@ func (m *Metrics) Watch(stats func() invalidate.Stats, started time.Time) {
 // Gap counts a gap.
 func (m *Metrics) Gap(why string) { m.gaps.WithLabelValues(why).Inc() }
 
-// Connected tells of a session with Postgres that has begun or ended.
-func (m *Metrics) Connected(up bool) { m.setConnected("postgres", up) }
+// Listening tells that Postgres is heard, or why it is not.
+func (m *Metrics) Listening(err error) {
+	if err != nil {
+		m.postgres.fail(postgres.ErrorKind(err))
+	}
+	m.setConnected(m.postgres, err == nil)
+}
 
-func (m *Metrics) setConnected(peer string, up bool) {
+func (m *Metrics) setConnected(p *peer, connected bool) {
+	p.set(connected)
 	value := 0.0
-	if up {
+	if connected {
 		value = 1
 	}
-	m.connected.WithLabelValues(peer).Set(value)
+	m.connected.WithLabelValues(p.name).Set(value)
 }
 
 // Unreadable counts a payload that could not be read.
@@ -169,8 +177,11 @@ func (o queueObserver) Applied(_ rules.Target, waited time.Duration) {
 	o.apply.Observe(waited.Seconds())
 }
 func (o queueObserver) Canary(took time.Duration) { o.roundTrip.Observe(took.Seconds()) }
-func (o queueObserver) Failed(kind string)        { o.redisErrors.WithLabelValues(kind).Inc() }
-func (o queueObserver) Connected(up bool)         { o.setConnected("redis", up) }
+func (o queueObserver) Failed(kind string) {
+	o.redisErrors.WithLabelValues(kind).Inc()
+	o.redis.fail(kind)
+}
+func (o queueObserver) Connected(up bool) { o.setConnected(o.redis, up) }
 func (o queueObserver) Evicted(t rules.Target, keys int64) {
 	o.evicted.WithLabelValues(t.Rule()).Add(float64(keys))
 }

@@ -15,11 +15,13 @@ import (
 type probes struct {
 	stats     func() invalidate.Stats
 	heartbeat time.Duration
+	started   time.Time
+	peers     []*peer
 }
 
 // Handler serves the probes and the metrics of a queue that gets a canary each heartbeat.
 func Handler(stats func() invalidate.Stats, heartbeat time.Duration, m *Metrics) http.Handler {
-	s := probes{stats, heartbeat}
+	s := probes{stats, heartbeat, time.Now(), []*peer{m.postgres, m.redis}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, "") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.unready()) })
@@ -41,19 +43,19 @@ func answer(w http.ResponseWriter, wrong string) {
 }
 
 func (s probes) unstarted() string {
-	if s.stats().Canary.IsZero() {
-		return "no canary has gone through Postgres and Redis yet"
+	if !s.stats().Canary.IsZero() {
+		return ""
 	}
-	return ""
+	return whatIsWrong("no canary has gone through Postgres and Redis yet, "+lasting(s.started), s.peers...)
 }
 
 func (s probes) unready() string {
 	if wrong := s.unstarted(); wrong != "" {
 		return wrong
 	}
-	age := time.Since(s.stats().Canary)
-	if age < 3*s.heartbeat {
+	last := s.stats().Canary
+	if time.Since(last) < 3*s.heartbeat {
 		return ""
 	}
-	return fmt.Sprintf("no canary has gone through Postgres and Redis for %s", age.Round(time.Millisecond))
+	return whatIsWrong("no canary has gone through Postgres and Redis "+lasting(last), s.peers...)
 }
