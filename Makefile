@@ -8,8 +8,10 @@ NEEDED    := initdb:postgresql tcn:postgresql-contrib redis-server:redis-server 
 SQL       := ./pgnotify/... ./internal/doctor ./internal/refresh ./internal/sidecar
 SQL_TESTS := Triggers|LeastRole|Doctor|Exact|TestRefresh$$|RefreshHeals|Catalog|Tail|NoSecret|AccessPostgres|Metrics|TestNoKeyIsStaleAfterAnOutage/Postgres
 VERSION   ?= 18
+# Which of the tests of the whole program are about Redis.
+REDIS_TESTS := RedisIs|AccessRedis|TestNoKeyIsStaleAfterAnOutageOfACluster|TestNoKeyIsStaleAfterAnOutage/(Redis|sentinel)
 
-.PHONY: help build demo test test-postgres bench lint deps
+.PHONY: help build demo test test-postgres test-valkey bench lint deps
 .DEFAULT_GOAL := build
 
 help: ## print what there is to make
@@ -28,6 +30,11 @@ test-postgres: NEEDED += npm:npm node:nodejs
 test-postgres: deps ## run the tests that speak SQL on Postgres VERSION=13|14|15|16|17|18, a build of which comes from npm
 	@bin=$$(.ci/postgres $(VERSION)) && export PATH="$$bin:$$PATH" && postgres --version && \
 	$(GO) test -timeout 10m $(SQL) && $(GO) test -timeout 10m -run '$(SQL_TESTS)' ./internal/e2e
+
+test-valkey: deps ## run the tests that speak to Redis on VALKEY=/path/to/valkey-server, or on Debian's
+	@bin=$$(.ci/valkey $(VALKEY)) && export PATH="$$bin:$$PATH" && redis-server --version && \
+	$(GO) test -timeout 10m ./invalidate/... ./internal/livetest ./internal/doctor && \
+	$(GO) test -timeout 10m -run '$(REDIS_TESTS)' ./internal/e2e
 
 bench: deps ## measure what the README states
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./internal/bench

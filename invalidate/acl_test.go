@@ -76,6 +76,9 @@ func TestLeastACL(t *testing.T) {
 	t.Run("Cluster", func(t *testing.T) {
 		t.Parallel()
 		c := livetest.NewRedisCluster(t, 3, 1)
+		if err := c.Patient(); err != nil {
+			t.Fatal(err)
+		}
 		livetest.ReadACL(t, "../deploy/redis/user.redis", "../deploy/redis/user-cluster.redis").Grant(t, c.Nodes...)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})
 		defer admin.Close()

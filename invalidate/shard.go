@@ -61,7 +61,7 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 	if err != nil && !redis.IsPermissionError(err) {
 		return fmt.Errorf("INFO: %w", err)
 	}
-	if redisnode.InfoField(info, "redis_mode") == "sentinel" {
+	if redisnode.Mode(info) == "sentinel" {
 		return nil // the client asks them who is the master
 	}
 	c, clustered, alone := s.cluster, redisnode.IsCluster(info), s.lane.addr == ""

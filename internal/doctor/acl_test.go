@@ -39,6 +39,9 @@ func TestLeastACL(t *testing.T) {
 	t.Run("Cluster", func(t *testing.T) {
 		t.Parallel()
 		c := livetest.NewRedisCluster(t, 3, 1)
+		if err := c.Patient(); err != nil {
+			t.Fatal(err)
+		}
 		most := livetest.ReadACL(t, users+"user.redis", users+"user-cluster.redis")
 		most.Grant(t, c.Nodes...)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs()})

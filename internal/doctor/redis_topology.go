@@ -44,7 +44,7 @@ func (d *redisCheck) byAddresses(ctx context.Context) (masters, replicas []*serv
 	d.report.OK("redis reachable", strings.Join(addrs, ", "))
 	usable := seeds[:0]
 	for _, s := range seeds {
-		switch mode := redisnode.InfoField(s.info, "redis_mode"); {
+		switch mode := redisnode.Mode(s.info); {
 		case mode == "sentinel":
 			d.report.Fail("redis role", s.addr+" is a sentinel", "say which master is meant: master_name= in REDIS_URL")
 		case s.infoErr == nil && several && !redisnode.IsCluster(s.info):
@@ -253,7 +253,7 @@ func (d *redisCheck) sentinel(ctx context.Context, addr string, report Report) (
 		report.Fail("redis sentinel", err.Error(), do)
 		return ""
 	}
-	if mode := redisnode.InfoField(s.info, "redis_mode"); s.infoErr == nil && mode != "sentinel" {
+	if mode := redisnode.Mode(s.info); s.infoErr == nil && mode != "sentinel" {
 		report.Fail("redis sentinel", "it is no sentinel, its mode is "+mode, "name the sentinels in REDIS_URL (their usual port is 26379), or leave master_name= out")
 		return ""
 	}

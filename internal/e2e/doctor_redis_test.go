@@ -31,6 +31,9 @@ func TestDoctorOfManyServers(t *testing.T) {
 	t.Run("Cluster", func(t *testing.T) {
 		t.Parallel()
 		c := livetest.NewRedisCluster(t, 3, 1)
+		if err := c.Patient(); err != nil {
+			t.Fatal(err)
+		}
 		for _, url := range []string{c.URL(), c.URL() + "?addr=" + strings.Join(c.Addrs()[1:], "&addr=")} {
 			findings, text := look(t, url, 0)
 			found(t, findings, text, "ok", "redis cluster", "3 masters", "3 replicas")

@@ -34,6 +34,17 @@ func StartRedisCluster(masters, replicasEach int, args ...string) (*RedisCluster
 	return c, nil
 }
 
+// Patient has the nodes of a cluster in which none is meant to die hold no other for dead: on a busy machine one may just wait
+// for a processor.
+func (c *RedisCluster) Patient() error {
+	for _, r := range c.Nodes {
+		if err := r.do("CONFIG", "SET", "cluster-node-timeout", "60000").Err(); err != nil {
+			return fmt.Errorf("make the nodes patient: %w", err)
+		}
+	}
+	return nil
+}
+
 func (c *RedisCluster) form(masters int) error {
 	for i, r := range c.Nodes {
 		// Equal epochs would be told apart too, but only after a while.
@@ -83,6 +94,19 @@ func (c *RedisCluster) unformed(masters int) error {
 		}
 		if err := r.replicates(c.Nodes[i%masters]); err != nil {
 			return err
+		}
+	}
+	// Nobody is sent to a replica whose offset has not got about.
+	replicas := len(c.Nodes)/masters - 1
+	for _, r := range c.Nodes {
+		slots, err := r.do("CLUSTER", "SLOTS").Slice()
+		if err != nil {
+			return err
+		}
+		for _, of := range slots {
+			if of, ok := of.([]any); !ok || len(of) < 3+replicas { // first, last, master, replicas
+				return fmt.Errorf("%s does not know all replicas of %v", r.Addr, of)
+			}
 		}
 	}
 	views, err := c.views()

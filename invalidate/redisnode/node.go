@@ -3,6 +3,7 @@
 package redisnode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -37,6 +38,11 @@ func InfoField(info, name string) string {
 		}
 	}
 	return ""
+}
+
+// Mode is what kind of server it is, by its INFO: standalone, cluster or sentinel. Valkey has a name of its own for it.
+func Mode(info string) string {
+	return cmp.Or(InfoField(info, "redis_mode"), InfoField(info, "server_mode"))
 }
 
 // IsCluster reports whether a server is of a Cluster, by its INFO.

@@ -80,3 +80,18 @@ func TestReadMyself(t *testing.T) {
 		}
 	}
 }
+
+// A sentinel of Valkey is one, too: taken for a server, it would be another process on each connection.
+func TestMode(t *testing.T) {
+	t.Parallel()
+	for info, want := range map[string]string{
+		"# Server\r\nredis_version:7.0.15\r\nredis_mode:sentinel\r\n":                                               "sentinel",
+		"# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\nserver_mode:sentinel\r\n": "sentinel",
+		"# Server\r\nredis_version:7.2.4\r\nserver_mode:standalone\r\n":                                             "standalone",
+		"": "",
+	} {
+		if got := Mode(info); got != want {
+			t.Errorf("%q is a %q, not a %q", info, got, want)
+		}
+	}
+}
