@@ -13,6 +13,7 @@ import (
 type health struct {
 	mu      sync.Mutex // of all of it; no other is taken with it held
 	answers bool       // when it was last spoken to
+	since   time.Time  // when that began; zero: it was never spoken to
 	canary  time.Time  // when a mark last went through
 	run     string     // the id of the server's process; empty: none seen
 	logged  logLimiter
@@ -30,16 +31,22 @@ func (h *health) canaryWent(at time.Time) {
 	h.canary = at
 }
 
-// set takes note of whether the server answers, and returns whether it did before.
-func (h *health) set(answers bool) (before bool) {
+// set takes note of whether the server answers, and returns whether it did before, and for how long it did so or not.
+func (h *health) set(answers bool) (before bool, lasted time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before = h.answers
-	h.answers = answers
+	if h.since.IsZero() {
+		h.since = time.Now()
+	}
+	lasted = time.Since(h.since)
+	if answers != before {
+		h.answers, h.since = answers, time.Now()
+	}
 	if answers && !before {
 		h.logged = nil // what comes again is news
 	}
-	return before
+	return before, lasted
 }
 
 // news reports whether something is worth a line in the log.
@@ -79,25 +86,38 @@ func (l *logLimiter) allow(what string) bool {
 
 // answered takes note that the server answers.
 func (s *shard) answered() {
-	if s.health.set(true) {
+	before, away := s.health.set(true)
+	if before {
 		return
 	}
 	all, _ := s.cluster.health()
 	s.q.opts.RedisObserver.Connected(all)
-	s.q.opts.Log.Info("Redis answers", s.where())
+	s.q.opts.Log.Info("Redis answers", s.where(), lasted("after", away))
 }
 
 // failed takes note of an error. One that lasts is logged once a minute, not at each attempt.
 func (s *shard) failed(err error) {
 	kind := redisnode.ErrorKind(err)
 	// An error of which the end is worth a word in the log counts as no answer.
-	s.health.set(redisnode.IsReply(err) && kind != "loading" && kind != "noauth")
+	answers := redisnode.IsReply(err) && kind != "loading" && kind != "noauth"
+	before, away := s.health.set(answers)
+	if answers || before {
+		away = 0
+	}
 	all, _ := s.cluster.health()
 	s.q.opts.RedisObserver.Failed(kind)
 	s.q.opts.RedisObserver.Connected(all)
 	if !s.ended.Load() && s.health.news(kind) { // with no lock held: a log that nobody reads would hold up others
-		s.q.opts.Log.Warn("Redis did not do it, will try again", s.where(), zap.String("kind", kind), zap.Error(err))
+		s.q.opts.Log.Warn("Redis did not do it, will try again", s.where(), zap.String("kind", kind), zap.Error(err), lasted("for", away))
 	}
+}
+
+// lasted is how long an outage has lasted, for the log; one that has just begun is none.
+func lasted(name string, d time.Duration) zap.Field {
+	if d < time.Second {
+		return zap.Skip()
+	}
+	return zap.Duration(name, d.Round(time.Second))
 }
 
 // where names a master of a Cluster in the log.
