@@ -14,10 +14,17 @@ import (
 	"pgevict/pgnotify/postgres"
 )
 
-// Catalog is what the database says of the tables in the rules and of their partitions. It is read once and never
-// changes.
+// Catalog is what the database said of the tables in the rules and of their partitions when it was read. It never changes.
 type Catalog struct {
-	tables map[ref]*tableInfo // by schema and name, and by name alone
+	tables    map[Table]*tableInfo // by schema and name, and by name alone
+	relations map[string]relation  // by oid
+}
+
+// relation is what a relation was when the catalog was read. Two readings that agree on it mean the same by its messages.
+type relation struct {
+	name    Table
+	info    *tableInfo
+	version string // differs once it has been altered or renamed, also when it is again what it was
 }
 
 // relationsSQL returns the relations that have a name of the rules, and all that inherit from them, each with a parent.
@@ -30,21 +37,21 @@ WITH RECURSIVE family AS (
 	UNION
 	SELECT i.inhrelid, i.inhparent FROM pg_inherits i JOIN family f ON i.inhparent = f.oid
 )
-SELECT f.oid, f.parent, n.nspname, c.relname
+SELECT f.oid, f.parent, n.nspname, c.relname, c.relispartition, c.xmin
 FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY 1, 2`
 
-// columnsSQL returns the columns of some relations, with the place of each in the primary key (0: none) and the type below
-// all domains.
+// columnsSQL returns the columns of some relations, with the place of each in the primary key (0: none), the type below all
+// domains, and whether it is computed only when it is read.
 const columnsSQL = `
 WITH RECURSIVE attribute AS (
-	SELECT attrelid, attnum, attname, atttypid AS type FROM pg_attribute
+	SELECT attrelid, attnum, attname, atttypid AS type, attgenerated = 'v' AS virtual FROM pg_attribute
 	WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped
 	UNION ALL
-	SELECT a.attrelid, a.attnum, a.attname, t.typbasetype FROM attribute a JOIN pg_type t ON t.oid = a.type AND t.typtype = 'd'
+	SELECT a.attrelid, a.attnum, a.attname, t.typbasetype, a.virtual FROM attribute a JOIN pg_type t ON t.oid = a.type AND t.typtype = 'd'
 )
 SELECT a.attrelid, a.attname, coalesce(array_position(p.key, a.attnum), 0),
-       CASE WHEN n.nspname = 'pg_catalog' THEN t.typname::text WHEN t.typtype = 'e' OR t.typcategory = 'S' THEN 'text' ELSE '' END
+       CASE WHEN n.nspname = 'pg_catalog' THEN t.typname::text WHEN t.typtype = 'e' OR t.typcategory = 'S' THEN 'text' ELSE '' END, a.virtual
 FROM attribute a
 JOIN pg_type t ON t.oid = a.type AND t.typtype <> 'd'
 JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -52,6 +59,14 @@ LEFT JOIN LATERAL (
 	SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS key FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary
 ) p ON true
 ORDER BY 1, 3`
+
+// virtualSQL returns the columns of some relations that are computed only when they are read. A child may have such a
+// column where its parent has a plain one.
+const virtualSQL = `
+SELECT attrelid, attname FROM pg_attribute WHERE attrelid = ANY ($1::oid[]) AND attgenerated = 'v' AND attnum > 0 AND NOT attisdropped`
+
+// namesSQL returns those of some names that a relation has, in whatever schema.
+const namesSQL = `SELECT DISTINCT relname FROM pg_class WHERE relname = ANY (ARRAY(SELECT json_array_elements_text($1)))`
 
 // textKinds are the built-in types of which the text is certain; enums and the text types of extensions count as text,
 // and what is not here as ambiguous.
@@ -67,26 +82,86 @@ func LoadCatalog(ctx context.Context, conn *pgconn.PgConn, tables []string, colu
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
-	c := &Catalog{tables: map[ref]*tableInfo{}}
+	c := &Catalog{tables: map[Table]*tableInfo{}, relations: map[string]relation{}}
 	for _, oid := range slices.Sorted(maps.Keys(relations)) { // in order, so that two readings can be compared
 		r := relations[oid]
 		info := r.info(columns)
-		c.tables[r.ref()] = info
-		alone := ref{name: r.Name}
+		c.relations[oid] = relation{r.table(), info, r.version}
+		c.tables[r.table()] = info
+		alone := Table{Name: r.Name}
 		c.tables[alone] = c.tables[alone].merge(info.anywhere())
 	}
 	return c, nil
 }
 
-// agrees reports whether two readings say the same of every table that both know.
-func (c *Catalog) agrees(other *Catalog) bool {
-	for r, info := range c.tables {
-		if now := other.tables[r]; now != nil && !reflect.DeepEqual(info, now) {
-			return false
+// misread lists the tables of which messages may have been read by this catalog as what they were not, until it was read
+// again: those of the rules that have another type, key or name, or other parts. That there are new relations is none of
+// it, since a name that is not known waits, unless it was that of another.
+func (c *Catalog) misread(now *Catalog) (tables []Table) {
+	for oid, is := range now.relations {
+		was, same := c.relations[oid]
+		alone := Table{Name: is.name.Name} // as messages name it that do not say the schema
+		switch {
+		case same && was.name == is.name && reflect.DeepEqual(was.info, is.info):
+		case same:
+			tables = append(append(tables, was.info.tables...), is.info.tables...)
+		case c.tables[is.name] != nil:
+			tables = append(append(tables, c.tables[is.name].tables...), is.info.tables...)
+		case c.tables[alone] != nil && !reflect.DeepEqual(c.tables[alone], now.tables[alone]):
+			tables = append(tables, is.info.tables...)
 		}
 	}
-	return true
+	return unique(tables)
 }
+
+// touched lists the tables whose relations came, went, or were altered or renamed between the two readings, even if they
+// are again what they were: a message under a name that is gone may be of one of them.
+func (c *Catalog) touched(now *Catalog) (tables []Table) {
+	for oid, was := range c.relations {
+		if is, ok := now.relations[oid]; !ok || is.version != was.version {
+			tables = append(append(tables, was.info.tables...), is.tables()...)
+		}
+	}
+	for oid, is := range now.relations {
+		if _, ok := c.relations[oid]; !ok {
+			tables = append(tables, is.info.tables...)
+		}
+	}
+	return unique(tables)
+}
+
+func (r relation) tables() []Table {
+	if r.info == nil {
+		return nil
+	}
+	return r.info.tables
+}
+
+// unique sorts tables, and leaves each once.
+func unique(tables []Table) []Table {
+	slices.SortFunc(tables, func(a, b Table) int { return strings.Compare(a.String(), b.String()) })
+	return slices.Compact(tables)
+}
+
+// existing returns those of some names that a relation has.
+func existing(ctx context.Context, conn *pgconn.PgConn, names []string) (map[string]bool, error) {
+	list, err := json.Marshal(names)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := postgres.Query(ctx, conn, namesSQL, string(list))
+	if err != nil {
+		return nil, fmt.Errorf("look names up: %w", err)
+	}
+	exist := map[string]bool{}
+	for _, row := range rows {
+		exist[row[0]] = true
+	}
+	return exist, nil
+}
+
+// virtualSince is the version of Postgres that first has virtual generated columns.
+const virtualSince = 18
 
 // loadRelations reads the relations, by oid in the server's text.
 func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (map[string]*Relation, error) {
@@ -108,7 +183,7 @@ func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (m
 	var named []string
 	for _, row := range rows {
 		oid, parent, r := row[0], row[1], get(row[0])
-		r.Schema, r.Name = row[2], row[3]
+		r.Schema, r.Name, r.partition, r.version = row[2], row[3], row[4] == "t", row[5]
 		if parent != "" {
 			r.parents = append(r.parents, get(parent))
 		}
@@ -116,8 +191,7 @@ func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (m
 			named = append(named, oid)
 		}
 	}
-	rows, err = postgres.Query(ctx, conn, columnsSQL, "{"+strings.Join(named, ",")+"}")
-	if err != nil {
+	if rows, err = postgres.Query(ctx, conn, columnsSQL, oidList(named)); err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
@@ -125,6 +199,9 @@ func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (m
 		text, certain := textKinds[row[3]]
 		if !certain {
 			text = ambiguous
+		}
+		if row[4] == "t" {
+			text = virtual
 		}
 		r.Columns = append(r.Columns, ColumnInfo{name, text})
 		if inKey {
@@ -134,7 +211,26 @@ func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (m
 	for _, r := range relations {
 		slices.SortFunc(r.Columns, func(a, b ColumnInfo) int { return strings.Compare(a.Name, b.Name) })
 	}
+	if !atLeast(conn, virtualSince) || len(relations) == len(named) {
+		return relations, nil
+	}
+	if rows, err = postgres.Query(ctx, conn, virtualSQL, oidList(slices.Collect(maps.Keys(relations)))); err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		r := get(row[0])
+		r.virtual = append(r.virtual, row[1])
+	}
 	return relations, nil
+}
+
+func oidList(oids []string) string { return "{" + strings.Join(oids, ",") + "}" }
+
+// atLeast reports whether the server is of that version or a later one, by what it said when the connection was made.
+func atLeast(conn *pgconn.PgConn, version int) bool {
+	var major int
+	_, err := fmt.Sscanf(conn.ParameterStatus("server_version"), "%d", &major) // 18.1, 18beta1
+	return err != nil || major >= version
 }
 
 // info says what a message from the relation means. A relation that no rule names counts as its parents.
@@ -146,11 +242,11 @@ func (r *Relation) info(columns func(schema, table string) ([]string, bool)) *ta
 			info = info.merge(p.info(columns))
 		}
 		if info == nil {
-			info = &tableInfo{}
+			return &tableInfo{}
 		}
-		return info
+		return info.of(r)
 	}
-	info := &tableInfo{tables: []ref{r.ref()}, key: r.Key}
+	info := &tableInfo{tables: []Table{r.table()}, key: r.Key}
 	for _, name := range names {
 		column := ColumnInfo{name, ambiguous} // it may have been added since
 		if i := slices.IndexFunc(r.Columns, func(c ColumnInfo) bool { return c.Name == name }); i >= 0 {
@@ -161,13 +257,24 @@ func (r *Relation) info(columns func(schema, table string) ([]string, bool)) *ta
 	return info
 }
 
+// of returns what a message from a part means, if it is that of its parents but for what the part has of its own.
+func (info *tableInfo) of(part *Relation) *tableInfo {
+	own := &tableInfo{tables: info.tables, columns: slices.Clone(info.columns), key: info.key, part: info.part || part.partition}
+	for i, c := range own.columns {
+		if slices.Contains(part.virtual, c.Name) {
+			own.columns[i].text = virtual
+		}
+	}
+	return own
+}
+
 // anywhere returns what a message means that does not say which schema it is from.
 func (info *tableInfo) anywhere() *tableInfo {
 	tables := slices.Clone(info.tables)
 	for i := range tables {
-		tables[i].schema = ""
+		tables[i].Schema = ""
 	}
-	return &tableInfo{tables: tables, columns: info.columns, key: info.key}
+	return &tableInfo{tables: tables, columns: info.columns, key: info.key, part: info.part}
 }
 
 // merge returns what a message means that may be from either. What they disagree on is not known.
@@ -178,7 +285,7 @@ func (info *tableInfo) merge(other *tableInfo) *tableInfo {
 	if len(other.tables) == 0 {
 		return info
 	}
-	m := &tableInfo{tables: slices.Clone(info.tables), columns: slices.Clone(info.columns)}
+	m := &tableInfo{tables: slices.Clone(info.tables), columns: slices.Clone(info.columns), part: info.part || other.part}
 	for _, t := range other.tables {
 		if !slices.Contains(m.tables, t) {
 			m.tables = append(m.tables, t)

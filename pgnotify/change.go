@@ -32,6 +32,8 @@ type Change struct {
 	Source  Source
 	Changed []string // the columns in which an update changed any of the rows; nil: not known
 	Rows    []Row    // none: any row of the table
+	// Half says of an insert or a delete that it may be half of an update, which moved the row from one partition to another.
+	Half bool
 }
 
 // Row is one changed row, as it was and as it is. An image that is nil did not exist or, for tcn's updates, is the same
@@ -88,7 +90,8 @@ type Decoder struct {
 	// partition and no type is known, and every text is taken as it stands.
 	Catalog *Catalog
 
-	// Of the payload being read: what a message from its table means, and whether the catalog has that table.
+	// Of the payload being read: its table, what a message from that means, and whether the catalog has it.
+	table Table
 	info  *tableInfo
 	known bool
 	// Room for the changes of one payload, since they come by the million.
@@ -105,7 +108,7 @@ type Decoder struct {
 // It reports false for known if the catalog does not have the payload's table, which may be a new partition; the
 // changes are then what the payload says by itself. An error is an *Unreadable, and may come with a change.
 func (d *Decoder) Decode(source Source, payload string) (changes []Change, known bool, err error) {
-	d.changes, d.rows, d.columns = d.changes[:0], d.rows[:0], d.columns[:0]
+	d.changes, d.rows, d.columns, d.table = d.changes[:0], d.rows[:0], d.columns[:0], Table{}
 	var c Change
 	if source == TCN {
 		c, err = d.decodeTCN(payload)
@@ -116,8 +119,11 @@ func (d *Decoder) Decode(source Source, payload string) (changes []Change, known
 		return nil, true, err
 	}
 	c.Source = source
+	if d.info.part && (c.Op == Insert || c.Op == Delete) {
+		c.Half = true
+	}
 	for _, t := range d.info.tables {
-		c.Schema, c.Table = t.schema, t.name
+		c.Schema, c.Table = t.Schema, t.Name
 		d.changes = append(d.changes, c)
 	}
 	return d.changes, d.known, err
@@ -137,19 +143,20 @@ func (d *Decoder) image() Image {
 
 // tableInfo says what a message from a table means.
 type tableInfo struct {
-	tables  []ref        // the tables of the rules that it concerns: itself, or those of which it is a part
+	tables  []Table      // the tables of the rules that it concerns: itself, or those of which it is a part
 	columns []ColumnInfo // the columns that their rules need
 	key     []string     // the primary key; nil: not known
+	part    bool         // it may be from a partition of theirs, so rows come and go by updates
 }
 
-// ref names a table; an empty schema is one that is not known.
-type ref struct{ schema, name string }
+// Table names a table; an empty schema is one that is not known.
+type Table struct{ Schema, Name string }
 
-func (r ref) String() string {
-	if r.schema == "" {
-		return r.name
+func (t Table) String() string {
+	if t.Schema == "" {
+		return t.Name
 	}
-	return r.schema + "." + r.name
+	return t.Schema + "." + t.Name
 }
 
 // textKind says how the text of a column in a payload relates to column::text.
@@ -162,12 +169,14 @@ const (
 	dates              // tcn's depend on the session's DateStyle, JSON's do not
 	ambiguous          // depends on the session that wrote it, or on the channel
 	documents          // so does that of JSON, where even null may be a value
+	virtual            // computed when it is read, and NULL in triggers
 )
 
 // find sets what a message from the table means.
 func (d *Decoder) find(schema, table string) {
+	d.table = Table{schema, table}
 	if d.Catalog != nil {
-		if info := d.Catalog.tables[ref{schema, table}]; info != nil {
+		if info := d.Catalog.tables[Table{schema, table}]; info != nil {
 			d.info, d.known = info, true
 			return
 		}
@@ -175,7 +184,7 @@ func (d *Decoder) find(schema, table string) {
 	d.info, d.known = &tableInfo{}, d.Catalog == nil
 	names, ok := d.Columns(schema, table)
 	if ok {
-		d.info.tables = []ref{{strings.Clone(schema), strings.Clone(table)}} // the one text that outlives the change
+		d.info.tables = []Table{{strings.Clone(schema), strings.Clone(table)}} // the one text that outlives the change
 	}
 	for _, name := range names {
 		d.info.columns = append(d.info.columns, ColumnInfo{Name: name})
@@ -186,7 +195,7 @@ func (d *Decoder) find(schema, table string) {
 // one that counts.
 func (c ColumnInfo) add(image Image, source Source, text string, null bool) Image {
 	switch {
-	case c.text == documents:
+	case c.text == documents, c.text == virtual:
 		return image.without(c.Name)
 	case null:
 		text = ""

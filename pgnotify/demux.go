@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // demux takes the notifications out of what the server sends, and lets the driver read the rest. The driver makes three
@@ -15,6 +18,8 @@ import (
 type demux struct {
 	conn   io.Reader
 	notify func(channel, payload string)
+	read   func()      // told of each read that brought something
+	quiet  func() bool // whether the server has nothing to say but notifications
 
 	room []byte // read into, and holds what follows text
 	text string // read, and neither taken nor passed on
@@ -25,7 +30,7 @@ type demux struct {
 // demuxRoom is more than any notification: a payload is shorter than a page of the server, which has at most 32 kB.
 const demuxRoom = 64 << 10
 
-const notificationResponse = 'A'
+const notificationResponse, errorResponse = 'A', 'E'
 
 // Read reads what the driver is to have. It hands over notifications as long as nothing else comes.
 func (d *demux) Read(p []byte) (int, error) {
@@ -49,11 +54,20 @@ func (d *demux) take() error {
 	const head = 5 // a message's type, and its length without the type
 	for d.pass == 0 && len(d.text) >= head {
 		length := 1 + int(binary.BigEndian.Uint32([]byte(d.text[1:head])))
-		if d.text[0] != notificationResponse {
+		switch {
+		case d.text[0] == errorResponse && d.quiet != nil && d.quiet() && length <= demuxRoom:
+			if len(d.text) < length {
+				return nil
+			}
+			if err := d.unasked(d.text[head:length]); err != nil {
+				return err
+			}
 			d.pass = length
 			return nil
-		}
-		if length > demuxRoom {
+		case d.text[0] != notificationResponse:
+			d.pass = length
+			return nil
+		case length > demuxRoom:
 			return fmt.Errorf("a notification of %d bytes", length)
 		}
 		if len(d.text) < length {
@@ -72,6 +86,19 @@ func (d *demux) take() error {
 	return nil
 }
 
+// unasked returns an error that the server reports while nothing was asked of it, and after which it goes on. The driver
+// would pass over it, with the notification that could not be sent. One that ends the session is for the driver.
+func (d *demux) unasked(body string) error {
+	var report pgproto3.ErrorResponse
+	if err := report.Decode([]byte(body)); err != nil {
+		return err
+	}
+	if report.SeverityUnlocalized == "FATAL" || report.SeverityUnlocalized == "PANIC" {
+		return nil
+	}
+	return fmt.Errorf("the server could not send a notification: %w", pgconn.ErrorResponseToPgError(&report))
+}
+
 // fill reads more behind what is left of the text.
 func (d *demux) fill() error {
 	if d.room == nil {
@@ -83,6 +110,9 @@ func (d *demux) fill() error {
 		n, d.err = d.conn.Read(d.room[left:])
 		d.text = string(d.room[:left+n])
 		if n > 0 {
+			if d.read != nil {
+				d.read()
+			}
 			return nil
 		}
 	}

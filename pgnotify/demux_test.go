@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func frame(kind byte, body string) []byte {
@@ -99,6 +101,35 @@ func TestDemuxBroken(t *testing.T) {
 			}}
 			if _, err := io.ReadAll(under); err == nil {
 				t.Error("no error")
+			}
+		})
+	}
+}
+
+// An error that nobody asked for ends the reading, unless it ends the session anyway, or is the answer to a query.
+func TestDemuxReportsErrors(t *testing.T) {
+	t.Parallel()
+	report := func(severity string) []byte {
+		return frame('E', "S"+severity+"\x00V"+severity+"\x00C22021\x00Minvalid byte sequence\x00\x00")
+	}
+	for name, c := range map[string]struct {
+		stream []byte
+		quiet  bool
+		ends   bool
+	}{
+		"while idle":       {report("ERROR"), true, true},
+		"behind a message": {append(notificationFrame("tcn", "x"), report("ERROR")...), true, true},
+		"an answer":        {report("ERROR"), false, false},
+		"the end":          {report("FATAL"), true, false},
+		"a warning":        {frame('N', "SWARNING\x00VWARNING\x00C01000\x00Mx\x00\x00"), true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			under := &demux{conn: iotest.HalfReader(bytes.NewReader(c.stream)), notify: func(string, string) {}, quiet: func() bool { return c.quiet }}
+			passed, err := io.ReadAll(under)
+			var answer *pgconn.PgError
+			if c.ends != errors.As(err, &answer) || c.ends != (len(passed) == 0) || c.ends && answer.Code != "22021" {
+				t.Errorf("the driver got %d bytes, and the error %v", len(passed), err)
 			}
 		})
 	}

@@ -7,9 +7,9 @@
 // # A session
 //
 // [Listener.Run] is a loop around sessions; a session is one connection, from LISTEN to its end. All of a session runs on
-// one goroutine:
+// one goroutine, but for the watch:
 //
-//	connect ── LISTEN ── read the catalog ── first canary is back ── gap ── heartbeat, receive, heartbeat, receive …
+//	connect ── LISTEN ── read the catalog ── first canary is back ── gap ── canary, receive, canary, receive …
 //	└──────────── what ends it here is tried again ────────────┘      └── what ends it here is a gap of the next ──┘
 //
 // LISTEN comes before the gap: a change is heard, or it was committed before the gap, whose sweep repairs it. Notifications
@@ -21,14 +21,30 @@
 //
 // With each heartbeat a session sends itself a notification on a channel that nobody else knows, with the
 // pg_snapshot_xmin of when it was sent. The server's queue is in the order of commits. So when the canary is back, every
-// change of every transaction below that xmin has been handed over, and [Mark] says so. A canary that is not back, while
-// nothing else comes either, finds the link dead or deaf. The first one of a session is sent from a second connection,
-// since a pooler gives a session what it has sent itself, and nothing else.
+// change of every transaction below that xmin has been handed over, and [Mark] says so. The first one of a session is sent
+// from a second connection, since a pooler gives a session what it has sent itself, and nothing else.
 //
-// # What waits for the catalog
+// # Slow is not dead
 //
-// What a payload means depends on the catalog: partitions, primary keys, types. A message of a table that the catalog as
-// read does not have waits until it has been read again, which happens at most once in some seconds; few messages of a
-// table are kept as they are, many become "any row", and too many tables a gap. While any waits, marks go on, but hold
-// back their position. A catalog that says something else than before is a gap: messages may have been misread.
+// A canary that is not back, while nothing else comes either, is told of at once ([Observer]). But to give the connection
+// up would lose what it may still deliver, and a gap costs the whole cache. So the watch goes on:
+//
+//	heard ── nothing for a heartbeat ──► silent ── the canary is back ──► heard, and there was no gap
+//	                                       └── another connection works, and does so a heartbeat later, while nothing at
+//	                                           all has come on this one ──► dead: the session ends
+//
+// A server that is frozen, or whose NOTIFY is held up, lets no other connection work; a link that is dead does.
+//
+// # What is known of the tables
+//
+// What a payload means depends on the catalog: partitions, primary keys, types. It is read again every few seconds, and
+// soon for a name that it does not have. Such a name goes this way:
+//
+//	new ── counts by what the message says ──► waiting ── the catalog is read ──┬─► known: it counts once more
+//	                                                                           └─► stranger: looked for at each reading
+//
+// While a message waits, marks go on, but say what the last one before it said. Few messages of a name are kept as they
+// are, many become "any row"; of too many names it is only known that there were some. Between two readings anything may
+// have been altered, so what differs is a gap for its tables, and if a name was heard that is gone, for those of all
+// relations that came, went or were touched meanwhile. Names alone are never a gap, since anybody may send them.
 package pgnotify

@@ -7,6 +7,7 @@ type event struct {
 	decoder *Decoder
 	about
 	op        string
+	part      bool // it is of one row, which may have moved from one partition to another
 	changed   []string
 	data, old images
 }
@@ -42,10 +43,10 @@ func (d *Decoder) decodeEvent(payload string) (Change, error) {
 		}
 		return Change{}, unreadable("foreign", "events: the JSON has no \"table\" that is a text")
 	}
-	c := Change{Schema: e.schema, Table: e.table, Op: e.op}
+	c := Change{Schema: e.schema, Table: e.table, Op: e.op, Half: e.part && (e.op == Insert || e.op == Delete)}
 	d.find(e.schema, e.table)
 	if !ok {
-		c.Op = Unknown // what follows may say it again
+		c.Op, c.Half = Unknown, false // what follows may say it again
 		return c, unreadable("syntax", "events: the JSON goes wrong at byte %d", t.i)
 	}
 	if e.op == Truncate {
@@ -109,6 +110,8 @@ func (e *event) member(name jsonValue, t *jsonText) bool {
 		}
 	case "pinned":
 		e.pinned = v.kind == 't'
+	case "part":
+		e.part = v.kind == 't'
 	case "changed":
 		e.changed = v.texts()
 	}
@@ -256,7 +259,7 @@ func (e *event) wanted(name jsonValue) (ColumnInfo, bool) {
 
 // add puts a column into an image. Where the column came before, it is this one that counts, even if it is not a text.
 func (e *event) add(image Image, c ColumnInfo, v jsonValue) Image {
-	if e.pinned {
+	if e.pinned && c.text != virtual {
 		c.text = asIs
 	}
 	text, ok := v.raw, v.kind != '{' && v.kind != '['

@@ -35,7 +35,7 @@ type ears struct {
 	gaps       []string
 	gapTimes   []time.Time
 	marks      []pgnotify.Mark
-	connected  []bool
+	listening  []error
 	unreadable []string
 	usage      []float64
 }
@@ -64,7 +64,10 @@ func (e *ears) Change(c pgnotify.Change) {
 	e.changes = append(e.changes, c)
 }
 
-func (e *ears) Gap(why string) {
+func (e *ears) Gap(why string, tables ...pgnotify.Table) {
+	for _, table := range tables {
+		why += " " + table.String()
+	}
 	defer e.enter("gap " + why)()
 	e.gaps, e.gapTimes = append(e.gaps, why), append(e.gapTimes, time.Now())
 }
@@ -77,7 +80,7 @@ func (e *ears) Mark(m pgnotify.Mark) {
 func (e *ears) Listening(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.connected = append(e.connected, err == nil)
+	e.listening = append(e.listening, err)
 }
 
 func (e *ears) Unreadable(source pgnotify.Source, reason string) {

@@ -3,7 +3,6 @@ package pgnotify
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,94 +10,227 @@ import (
 	"go.uber.org/zap"
 )
 
-// catalogPause is the least time between two readings of the catalog in one session.
-const catalogPause = 10 * time.Second
+// The catalog is read again every so often, or more seldom where that takes long: it is to take a hundredth of the time at
+// most. For a name that it does not have it is read soon, as long as that does not happen again and again.
+const (
+	catalogInterval = 5 * time.Second
+	catalogShare    = 100
+	lookupPause     = 50 * time.Millisecond
+	lookupRefill    = time.Second
+	lookupsAtOnce   = 10
+)
 
-// messages is what becomes of the messages of a session: changes, or they wait for the catalog to be read again.
+// messages is what becomes of the messages of a session: changes, and those of names that the catalog does not have once
+// more when it has been read again.
 type messages struct {
 	listener *Listener
 	handler  Handler
 
-	decoder Decoder
-	waiting waiting   // messages of tables that the catalog does not have
-	read    time.Time // when the catalog was read, or began to be
-	reading bool      // it is being read
+	decoder   Decoder
+	waiting   waiting // messages of names that the catalog does not have, and was not read for
+	strangers strangers
+	reading   bool // the catalog is being read for messages that waited
 
-	position uint64 // of the latest canary that came back
-	held     uint64 // the position when the first message that waits, or is about to be taken, came
+	read    time.Time     // when the catalog was read
+	took    time.Duration // how long that took
+	lookups lookups
 
-	log logLimiter
+	mark Mark // the latest
+	held Mark // the one when the first message that waits, or is about to be taken, came
+
+	unreadableLog, catalogLog logLimiter
 }
 
-// take decodes a message and hands its changes over, or keeps it if the catalog must be read first.
-func (ms *messages) take(m message, final bool) {
-	if ms.decoder.Catalog == nil {
-		ms.keep(m)
+// take decodes a message and hands its changes over. One of a name that the catalog does not have counts by what it says
+// itself, and is kept to be taken once more when the catalog has been read.
+func (ms *messages) take(m message) {
+	if ms.decoder.Catalog == nil { // the session begins
+		ms.waiting.add(ms.table(m), m)
 		return
 	}
 	changes, known, err := ms.decoder.Decode(m.source, m.payload)
-	if !known && !final {
-		ms.keep(m)
-		return
-	}
 	if err != nil {
 		ms.unreadable(m, err)
 	}
 	for _, c := range changes {
 		ms.handler.Change(c)
 	}
-}
-
-func (ms *messages) keep(m message) {
-	m.payload = strings.Clone(m.payload) // it is part of a text of many
+	if known {
+		return
+	}
+	if of := ms.strangers[ms.decoder.table]; of != nil {
+		of.heard = true
+		if !of.exists && len(changes) == 0 {
+			ms.unreadable(m, errNoTable)
+		}
+		return
+	}
 	if !ms.reading && !ms.waiting.any() {
-		ms.held = ms.position
+		ms.held = ms.mark
 	}
-	ms.waiting.add(m)
+	ms.waiting.add(ms.decoder.table, m)
 }
 
-// reached takes the position that a canary brought, and returns the one up to which all changes have been handed over:
-// what waits for the catalog has not.
-func (ms *messages) reached(position string) uint64 {
-	ms.position, _ = strconv.ParseUint(position, 10, 64)
+// errNoTable is of a message that may be somebody else's, or about a relation that is gone.
+var errNoTable error = unreadable("table", "neither the database nor the rules have a table of this name")
+
+// table returns the table that a message is about, as far as that can be read.
+func (ms *messages) table(m message) Table {
+	_, _, _ = ms.decoder.Decode(m.source, m.payload) // an error counts when the message is taken
+	return ms.decoder.table
+}
+
+// marked takes a mark that has come, and returns the one up to which all changes have been handed over, as far as is
+// known: what waits for the catalog has not. It is not ok if there is none yet.
+func (ms *messages) marked(mark Mark) (reached Mark, ok bool) {
+	ms.mark = mark
 	if ms.reading || ms.waiting.any() {
-		return ms.held
+		return ms.held, !ms.held.Sent.IsZero()
 	}
-	return ms.position
+	return mark, true
 }
 
-// due reports whether messages wait for the catalog, and from when on it may be read.
-func (ms *messages) due() (at time.Time, due bool) {
-	return ms.read.Add(catalogPause), ms.waiting.any()
+// due returns when the catalog is to be read again.
+func (ms *messages) due() time.Time {
+	if ms.waiting.any() {
+		return ms.read.Add(max(ms.lookups.pause(ms.read), ms.took))
+	}
+	return ms.read.Add(max(catalogInterval, catalogShare*ms.took))
 }
 
-// readCatalog reads the catalog, and then the messages that waited for it. Those that come meanwhile may have to wait
-// again, since their table may be newer than what was read.
+// readCatalog reads the catalog, and then once more the messages that waited for it. Those that come meanwhile may have to
+// wait again, since their table may be newer than what was read.
 func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error {
-	ms.read = time.Now()
+	began := time.Now()
 	if !ms.waiting.any() {
-		ms.held = ms.position
+		ms.held = ms.mark
 	}
-	waited, lost := ms.waiting.take()
-	ms.reading = true
-	defer func() { ms.reading = false }()
+	waited := ms.waiting.take()
+	if ms.reading = waited.any(); ms.reading {
+		ms.lookups.spend(began)
+	}
+	defer func() {
+		ms.reading = false
+		ms.read, ms.took = time.Now(), time.Since(began)
+	}()
 	catalog, err := LoadCatalog(ctx, conn, ms.listener.Tables, ms.listener.Columns)
+	var exist map[string]bool
+	if unknown := ms.unknown(waited, catalog); err == nil && len(unknown) > 0 {
+		exist, err = existing(ctx, conn, unknown)
+	}
 	if err != nil {
+		ms.waiting.putBack(waited)
 		return err
 	}
 	before := ms.decoder.Catalog
+	meanwhile := ms.waiting.take()
 	ms.decoder = Decoder{Columns: ms.listener.Columns, Catalog: catalog}
-	meanwhile, lostNow := ms.waiting.take()
-	if lost || lostNow || before != nil && !before.agrees(catalog) {
-		ms.handler.Gap(GapCatalog)
+	gone := ms.again(waited, exist, before == nil)
+	gone = ms.lookForStrangers(exist) || gone
+	if before != nil {
+		ms.compare(before, catalog, gone || waited.more)
 	}
-	for _, m := range waited {
-		ms.take(m, true)
+	for name, messages := range meanwhile.names {
+		for _, m := range messages {
+			if changes, known, _ := ms.decoder.Decode(m.source, m.payload); known {
+				ms.change(changes)
+			} else {
+				ms.waiting.add(name, m)
+			}
+		}
 	}
-	for _, m := range meanwhile {
-		ms.take(m, false)
-	}
+	ms.waiting.more = ms.waiting.more || meanwhile.more
 	return nil
+}
+
+// unknown lists the names that were heard of and are still not known.
+func (ms *messages) unknown(waited waiting, catalog *Catalog) (names []string) {
+	if catalog == nil {
+		return nil
+	}
+	for name := range waited.names {
+		if catalog.tables[name] == nil {
+			names = append(names, name.Name)
+		}
+	}
+	for name, of := range ms.strangers {
+		if of.heard && catalog.tables[name] == nil {
+			names = append(names, name.Name)
+		}
+	}
+	return names
+}
+
+// again takes the messages that waited once more, or for the first time. It reports whether some are about a relation
+// that may be gone, since neither the database nor the rules have its name.
+func (ms *messages) again(waited waiting, exist map[string]bool, first bool) (gone bool) {
+	for name, messages := range waited.names {
+		for _, m := range messages {
+			changes, known, err := ms.decoder.Decode(m.source, m.payload)
+			if first && err != nil {
+				ms.unreadable(m, err)
+			}
+			if known || first {
+				ms.change(changes)
+			}
+			if !known && len(changes) == 0 && err == nil && !exist[name.Name] {
+				ms.unreadable(m, errNoTable)
+				gone = true
+			}
+			if !known && ms.strangers[name] == nil {
+				ms.strangers.add(name, exist[name.Name])
+			}
+		}
+	}
+	return gone
+}
+
+// lookForStrangers looks whether names that were heard of have become known: any of their rows may have changed. It
+// reports whether one of them may be that of a relation which is gone.
+func (ms *messages) lookForStrangers(exist map[string]bool) (gone bool) {
+	for name, of := range ms.strangers {
+		if !of.heard && ms.decoder.Catalog.tables[name] == nil {
+			continue
+		}
+		m := anyRow(name)
+		changes, known, _ := ms.decoder.Decode(m.source, m.payload) // it can be read
+		switch {
+		case known && of.heard:
+			ms.change(changes)
+			fallthrough
+		case known:
+			delete(ms.strangers, name)
+		default:
+			of.exists, of.heard = exist[name.Name], false
+			gone = gone || !of.exists && len(changes) == 0
+		}
+	}
+	return gone
+}
+
+// compare reports a gap for the tables of which messages may have been misread since the catalog was read the last time;
+// with those that a message may be of whose relation is gone.
+func (ms *messages) compare(before, now *Catalog, gone bool) {
+	tables := before.misread(now)
+	if gone {
+		tables = unique(append(tables, before.touched(now)...))
+	}
+	if len(tables) > 0 {
+		ms.handler.Gap(GapCatalog, tables...)
+	}
+}
+
+func (ms *messages) change(changes []Change) {
+	for _, c := range changes {
+		ms.handler.Change(c)
+	}
+}
+
+// catalogFailed takes note of a reading of the catalog that failed on a connection that goes on.
+func (ms *messages) catalogFailed(err error) {
+	if of, ok := ms.catalogLog.allow(time.Now()); ok {
+		ms.listener.Log.Warn("the catalog could not be read again, so changes are read by what it was before", zap.Error(err), zap.Int("attempts", of))
+	}
 }
 
 // unreadable counts a message that could not be read, and logs one in ten seconds.
@@ -109,7 +241,7 @@ func (ms *messages) unreadable(m message, err error) {
 		reason = u.Reason
 	}
 	ms.listener.Observer.Unreadable(m.source, reason)
-	since, ok := ms.log.allow(time.Now())
+	since, ok := ms.unreadableLog.allow(time.Now())
 	if !ok {
 		return
 	}
@@ -120,6 +252,29 @@ func (ms *messages) unreadable(m message, err error) {
 	}
 	ms.listener.Log.Warn("unreadable notification", zap.String("source", string(m.source)), zap.Error(err),
 		zap.String("payload", strings.ToValidUTF8(head, "\uFFFD")), zap.Int("since_last_said", since))
+}
+
+// lookups bounds how often the catalog is read for names that it does not have, which anybody may send: a few times one
+// after the other, then once in a while.
+type lookups struct {
+	spent float64
+	at    time.Time
+}
+
+// pause returns how long after the last reading the next may come.
+func (l *lookups) pause(now time.Time) time.Duration {
+	if l.left(now) < 1 {
+		return lookupRefill
+	}
+	return lookupPause
+}
+
+func (l *lookups) left(now time.Time) float64 {
+	return lookupsAtOnce - max(0, l.spent-now.Sub(l.at).Seconds()/lookupRefill.Seconds())
+}
+
+func (l *lookups) spend(now time.Time) {
+	l.spent, l.at = lookupsAtOnce-l.left(now)+1, now
 }
 
 // logLimiter lets one line through in ten seconds.

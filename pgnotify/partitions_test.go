@@ -91,3 +91,31 @@ func TestViews(t *testing.T) {
 	means(t, d, pgnotify.Events, `{"table":"seen","action":"UPDATE","data":{"id":1,"v":true}}`, "update seen {}→{id=1 v=true}")
 	means(t, d, pgnotify.Events, `{"table":"kept","action":"INSERT","data":{"id":1}}`, "insert kept nil→{id=1}")
 }
+
+// What comes to a partition, or leaves it, may have moved by an update. What a rule names itself is a table of its own.
+func TestHalfOfAnUpdate(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, livetest.Database(t))
+	exec(t, conn, `
+		CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY LIST (id);
+		CREATE TABLE p11 PARTITION OF p1 FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2);
+		CREATE TABLE a (id int); CREATE TABLE child () INHERITS (a)`)
+	d := catalog(t, conn, columns{"p": {"id"}, "p2": {"id"}, "a": {"id"}})
+	for payload, want := range map[string]bool{
+		`{"table":"p11","action":"INSERT","data":{"id":1}}`:               true,
+		`{"table":"p1","schema":"public","action":"DELETE"}`:              true,
+		`{"table":"p11","action":"UPDATE","data":{"id":1}}`:               false,
+		`{"table":"p11","action":"TRUNCATE"}`:                             false,
+		`{"table":"p","action":"INSERT","data":{"id":1}}`:                 false,
+		`{"table":"p","action":"INSERT","part":true,"data":{"id":1}}`:     true,
+		`{"table":"p","action":"UPDATE","part":true,"data":{"id":1}}`:     false,
+		`{"table":"p2","action":"INSERT","data":{"id":1}}`:                false,
+		`{"table":"child","action":"INSERT","data":{"id":1}}`:             false,
+		`{"table":"p","action":"INSERT","part":true,"data":{"id":1}, no}`: false,
+	} {
+		changes, _, _ := d.Decode(pgnotify.Events, payload)
+		if len(changes) != 1 || changes[0].Half != want {
+			t.Errorf("%s: %+v, want half: %v", payload, changes, want)
+		}
+	}
+}

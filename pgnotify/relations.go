@@ -21,7 +21,10 @@ type Relation struct {
 	Columns      []ColumnInfo // by name
 	Triggers     []Trigger    // that send notifications
 
-	parents []*Relation // the tables of which it is a partition or a child
+	parents   []*Relation // the tables of which it is a partition or a child
+	partition bool
+	version   string   // differs once it has been altered or renamed
+	virtual   []string // the columns that are computed when they are read, of a part
 }
 
 // ColumnInfo is a column of a table, and how its text in a payload relates to column::text.
@@ -44,12 +47,12 @@ func (r Relation) Whole() (names []string) {
 		names = append(names, p.Whole()...)
 	}
 	if len(names) == 0 {
-		names = []string{r.ref().String()}
+		names = []string{r.table().String()}
 	}
 	return names
 }
 
-func (r Relation) ref() ref { return ref{r.Schema, r.Name} }
+func (r Relation) table() Table { return Table{r.Schema, r.Name} }
 
 // Trigger is a trigger that sends notifications.
 type Trigger struct {

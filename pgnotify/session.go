@@ -3,6 +3,7 @@ package pgnotify
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -17,36 +18,50 @@ import (
 )
 
 // session is one connection, from LISTEN to its end. All of it runs on one goroutine, which also calls the handler: from
-// within reading the connection, so that nothing piles up here.
+// within reading the connection, so that nothing piles up here. Only the watch has goroutines of its own.
 type session struct {
 	listener *Listener
 	handler  Handler
-	gap      string // why there is a gap before this session
-	ready    bool   // the session got as far as to hear everything
+	gap      string        // why there is a gap before this session
+	limit    time.Duration // for what takes more than a moment
+	ready    bool          // the session got as far as to hear everything
 
 	conn     *pgconn.PgConn
 	messages messages
+	watch    watch
+	refused  bool // the server would not take the last canary
 
 	canary string               // the channel of this session's canaries, which nobody else knows
 	sent   map[string]time.Time // the canaries that are under way
-	idle   bool                 // nothing has come since the last heartbeat
+	idle   bool                 // nothing has come since the wait began
 
-	// What the wait for notifications or for the answer to a query is to do when a notification has come.
-	stop          func() bool // whether it ends; nil while no notification is waited for
-	received      func()      // prolongs the idle timeout; nil while no query runs
-	notifications int         // so far
+	received func()      // to be told of each read that brought something; nil: nobody
+	querying bool        // an answer is waited for
+	stop     func() bool // whether the wait for notifications ends; nil while none is waited for, or only time ends it
+	until    time.Time   // when it ends in any case; zero while none is waited for
+	done     <-chan struct{}
 }
 
-func newSession(l *Listener, h Handler, gap string) *session {
-	return &session{
-		listener: l, handler: h, gap: gap,
-		messages: messages{listener: l, handler: h},
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+// newSession makes a session, which waits for the server for so long where that takes more than a moment.
+func newSession(l *Listener, h Handler, gap string, limit time.Duration) *session {
+	s := &session{
+		listener: l, handler: h, gap: gap, limit: limit,
+		messages: messages{listener: l, handler: h, decoder: Decoder{Columns: l.Columns}, strangers: strangers{}},
 		canary:   "pgevict_canary_" + strings.ToLower(rand.Text()),
 		sent:     map[string]time.Time{},
 	}
+	s.watch = watch{heartbeat: l.Heartbeat, works: s.otherWorks, tell: s.tell}
+	return s
 }
 
+// run connects, listens, and returns why the session is over.
 func (s *session) run(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	s.watch.end = end
 	conn, err := s.connect(ctx, true)
 	if err != nil {
 		return err
@@ -57,21 +72,46 @@ func (s *session) run(ctx context.Context) error {
 		defer cancel()
 		_ = conn.Close(ctx) // the session is over either way
 	}()
-	defer context.AfterFunc(ctx, func() { _ = s.wake(time.Unix(1, 0)) })() // ends a wait for a notification
+	s.done = ctx.Done()
+	defer context.AfterFunc(ctx, func() { _ = conn.Conn().SetReadDeadline(past) })() // ends a wait for a notification
 
 	if err := s.start(ctx); err != nil {
 		return err
 	}
+	// What was committed before the LISTEN is repaired by the sweep of this gap; what comes after it is heard.
 	s.ready = true
 	s.listener.Observer.Listening(nil)
 	s.listener.Log.Info("listening to Postgres", zap.Uint32("pid", conn.PID()), zap.String("gap", s.gap))
 	s.handler.Gap(s.gap)
+	s.received = s.watch.received
+	defer s.watch.close()
+	err = s.listen(ctx)
+	if cause := context.Cause(ctx); errors.Is(cause, postgres.ErrSilent) || errors.Is(cause, postgres.ErrDeaf) {
+		return fmt.Errorf("%w; and another connection works", cause)
+	}
+	return err
+}
+
+// listen hears notifications until the session is over.
+func (s *session) listen(ctx context.Context) error {
 	for {
 		if err := s.sendCanary(ctx); err != nil {
 			return err
 		}
-		if err := s.receive(ctx, time.Now().Add(s.listener.Heartbeat), nil); err != nil {
-			return err
+		for next := time.Now().Add(s.listener.Heartbeat); time.Now().Before(next); {
+			due := s.messages.due()
+			if due.After(next) {
+				due = next
+			}
+			if err := s.receive(ctx, due, nil); err != nil {
+				return err
+			}
+			if time.Now().Before(s.messages.due()) {
+				continue
+			}
+			if err := s.reread(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -86,24 +126,22 @@ func (s *session) connect(ctx context.Context, listens bool) (*pgconn.PgConn, er
 	if listens {
 		config = config.Copy()
 		config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-			return pgproto3.NewFrontend(&demux{conn: r, notify: s.notification}, w)
+			return pgproto3.NewFrontend(&demux{conn: r, notify: s.notification, read: s.read, quiet: s.quiet}, w)
 		}
 	}
-	return postgres.Connect(ctx, config, s.timeout())
+	return postgres.Connect(ctx, config, s.listener.limit())
 }
 
-// timeout is for what takes more than a moment.
-func (s *session) timeout() time.Duration { return max(2*s.listener.Heartbeat, 2*time.Second) }
-
-// start listens, and makes sure that what is sent is heard.
+// start listens, and makes sure that what is sent is heard. Until that is so there is no session that could be kept, so
+// a silence is its end.
 func (s *session) start(ctx context.Context) error {
-	if err := s.withIdleTimeout(ctx, s.timeout(), s.listenToAll); err != nil {
+	if err := s.withIdleTimeout(ctx, s.limit, s.listenToAll); err != nil {
 		return err
 	}
 	// A canary from the listening connection itself proves nothing behind a pooler, so the first is another's.
 	const first = "first"
 	s.sent[first] = time.Now()
-	bounded, cancel := context.WithTimeout(ctx, s.timeout())
+	bounded, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	if err := s.sendFromElsewhere(bounded, first); err != nil {
 		return err
@@ -111,7 +149,7 @@ func (s *session) start(ctx context.Context) error {
 	arrived := func() bool { _, away := s.sent[first]; return !away }
 	for !arrived() { // it may be behind many messages
 		s.idle = true
-		if err := s.receive(ctx, time.Now().Add(s.listener.Heartbeat), arrived); err != nil {
+		if err := s.receive(ctx, time.Now().Add(s.limit/2), arrived); err != nil {
 			return err
 		}
 		if s.idle {
@@ -126,18 +164,18 @@ func (s *session) start(ctx context.Context) error {
 func (s *session) withIdleTimeout(ctx context.Context, timeout time.Duration, query func(context.Context) error) error {
 	ctx, received, stop := postgres.WithIdleTimeout(ctx, timeout)
 	defer stop()
-	s.received = received
-	defer func() { s.received = nil }()
+	s.received, s.querying = received, true
+	defer func() { s.received, s.querying = nil, false }()
 	return postgres.Silence(ctx, query(ctx))
 }
 
 // listenToAll looks at the server, listens to all channels and reads the catalog.
 func (s *session) listenToAll(ctx context.Context) error {
-	// The session's own commits need no flush, and no server setting may end it for being idle.
+	// The session's own commits need no flush, and no setting of the server may end it, or what it waits for.
 	rows, err := postgres.Query(ctx, s.conn, `
-		SELECT pg_backend_pid(), pg_is_in_recovery(),
-		       `+postgres.StayOpen+`,
-		       set_config('synchronous_commit', 'off', false)`)
+		SELECT pg_backend_pid(), pg_is_in_recovery(), set_config('synchronous_commit', 'off', false),
+		       (SELECT count(set_config(name, '0', false)) FROM pg_settings
+		        WHERE name IN ('idle_session_timeout', 'statement_timeout', 'lock_timeout', 'transaction_timeout'))`)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look at the server: %w", err)
@@ -147,19 +185,17 @@ func (s *session) listenToAll(ctx context.Context) error {
 		return postgres.ErrPooler
 	}
 	for channel := range s.listener.Channels {
-		if err := s.listen(ctx, channel); err != nil {
+		if err := s.listenTo(ctx, channel); err != nil {
 			return err
 		}
 	}
-	if err := s.listen(ctx, s.canary); err != nil {
+	if err := s.listenTo(ctx, s.canary); err != nil {
 		return err
 	}
-	return s.readCatalog(ctx)
+	return s.messages.readCatalog(ctx, s.conn)
 }
 
-func (s *session) readCatalog(ctx context.Context) error { return s.messages.readCatalog(ctx, s.conn) }
-
-func (s *session) listen(ctx context.Context, channel string) error {
+func (s *session) listenTo(ctx context.Context, channel string) error {
 	if _, err := postgres.Query(ctx, s.conn, "LISTEN "+postgres.Identifier(channel)); err != nil {
 		return fmt.Errorf("listen %q: %w", channel, err)
 	}
@@ -178,24 +214,88 @@ func (s *session) sendFromElsewhere(ctx context.Context, canary string) error {
 	return nil
 }
 
-// sendCanary sends a canary, or finds that the last one is lost. While messages keep coming a canary may be behind them.
-func (s *session) sendCanary(ctx context.Context) error {
-	if len(s.sent) > 0 {
-		if s.idle {
-			return postgres.ErrDeaf
+// otherWorks reports whether another connection can be had on which a notification comes back.
+func (s *session) otherWorks(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.listener.limit())
+	defer cancel()
+	config, err := s.listener.Config()
+	if err != nil {
+		return err
+	}
+	back := false
+	config = config.Copy()
+	config.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { back = true }
+	conn, err := postgres.Connect(ctx, config, s.listener.limit())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx) // it has done what it is for
+	}()
+	channel := "pgevict_probe_" + strings.ToLower(rand.Text())
+	for _, sql := range []string{"SET synchronous_commit = off", "LISTEN " + channel, "NOTIFY " + channel} {
+		if _, err := postgres.Query(ctx, conn, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
 		}
-		s.idle = true
+	}
+	if back {
 		return nil
 	}
-	s.idle = true
+	if err := conn.WaitForNotification(ctx); err != nil {
+		return fmt.Errorf("wait for a notification: %w", err)
+	}
+	return nil
+}
+
+// tell says that the session, which goes on, hears nothing for the moment; or, with nil, that it does again.
+func (s *session) tell(err error, after time.Duration) {
+	s.listener.Observer.Listening(err)
+	if err != nil {
+		s.listener.Log.Warn("not listening to Postgres for the moment; the connection is kept, since it may still deliver all there is", zap.Error(err))
+	} else {
+		s.listener.Log.Info("listening to Postgres again, and nothing was lost", zap.Duration("after", after))
+	}
+}
+
+// ask runs queries on the listening connection. However long that takes, only the watch ends it.
+func (s *session) ask(limit time.Duration, queries func() error) error {
+	s.querying = true
+	s.watch.await(postgres.ErrSilent, limit)
+	err := queries()
+	s.querying = false
+	if err == nil || s.survived(err) {
+		s.settle()
+	}
+	return err
+}
+
+// settle tells the watch what is still to come.
+func (s *session) settle() {
+	switch {
+	case s.querying:
+	case len(s.sent) > 0:
+		s.watch.await(postgres.ErrDeaf, s.listener.Heartbeat)
+	default:
+		s.watch.arrived()
+	}
+}
+
+// sendCanary sends a canary, unless the last one is still under way.
+func (s *session) sendCanary(ctx context.Context) error {
+	if len(s.sent) > 0 {
+		return nil
+	}
 	now := time.Now()
 	id := strconv.FormatInt(now.UnixNano(), 36)
 	s.sent[id] = now
-	return s.withIdleTimeout(ctx, s.listener.Heartbeat, func(ctx context.Context) error {
+	err := s.ask(s.listener.Heartbeat, func() error {
 		rows, err := postgres.Query(ctx, s.conn, `
 			SELECT pg_notification_queue_usage(),
 			       pg_notify($1, $2 || ' ' || pg_snapshot_xmin(pg_current_snapshot())::text)`, s.canary, id)
 		if err != nil {
+			delete(s.sent, id)
 			return fmt.Errorf("send a canary: %w", err)
 		}
 		if usage, err := strconv.ParseFloat(rows[0][0], 64); err == nil {
@@ -203,74 +303,122 @@ func (s *session) sendCanary(ctx context.Context) error {
 		}
 		return nil
 	})
+	return s.refuse(err)
 }
 
-// receive reads notifications until the deadline, or until stop says so. It reads the catalog anew when that is due.
-func (s *session) receive(ctx context.Context, until time.Time, stop func() bool) error {
-	for {
-		wake := until
-		if at, due := s.messages.due(); due && at.Before(wake) {
-			wake = at
+// refuse takes what became of a canary. An error of the server's, such as a queue that is full, loses nothing and ends
+// nothing, but no position goes on while there is one.
+func (s *session) refuse(err error) error {
+	switch {
+	case err == nil && s.refused:
+		s.refused = false
+		s.tell(nil, 0)
+	case err != nil && !s.survived(err):
+		return err
+	case err != nil && !s.refused:
+		s.refused = true
+		s.tell(err, 0)
+	}
+	return nil
+}
+
+// survived reports whether the connection goes on after an error, which is then the server's answer.
+func (s *session) survived(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && !s.conn.IsClosed()
+}
+
+// reread reads the catalog once more, within a limit that the server keeps: what is known goes on to be heard by what the
+// catalog was.
+func (s *session) reread(ctx context.Context) error {
+	limit := max(s.limit, 2*s.messages.took)
+	within := func(d time.Duration) error {
+		_, err := postgres.Query(ctx, s.conn, "SELECT set_config('statement_timeout', $1, false)", strconv.FormatInt(d.Milliseconds(), 10))
+		return err
+	}
+	return s.ask(2*limit, func() error {
+		if err := within(limit); err != nil {
+			return fmt.Errorf("bound the reading of the catalog: %w", err)
 		}
-		if err := s.receiveUntil(ctx, wake, stop); err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if s.catalogDue() {
-			if err := s.withIdleTimeout(ctx, s.timeout(), s.readCatalog); err != nil {
+		if err := s.messages.readCatalog(ctx, s.conn); err != nil {
+			if !s.survived(err) {
 				return err
 			}
+			s.messages.catalogFailed(err)
 		}
-		if !time.Now().Before(until) || (stop != nil && stop()) {
-			return nil
+		if err := within(0); err != nil {
+			return fmt.Errorf("after reading the catalog: %w", err)
 		}
-	}
+		return nil
+	})
 }
 
-// catalogDue reports whether a message waits for the catalog, and that may be read now.
-func (s *session) catalogDue() bool {
-	at, due := s.messages.due()
-	return due && !time.Now().Before(at)
-}
-
-// receiveUntil reads notifications until the deadline, until stop says so or until a message needs a catalog that may be
-// read now.
-func (s *session) receiveUntil(ctx context.Context, until time.Time, stop func() bool) error {
-	s.stop = func() bool { return stop != nil && stop() || s.catalogDue() }
-	defer func() { s.stop = nil }()
+// receive reads notifications until the deadline, until stop says so, or until a message waits for the catalog and that
+// may be read.
+func (s *session) receive(ctx context.Context, until time.Time, stop func() bool) error {
+	s.stop = stop
 	// The deadline stands on the socket, since the driver's wait is over only when there is an error.
 	if err := s.wake(until); err != nil {
 		return err
 	}
-	defer func() { _ = s.wake(time.Time{}) }() // queries have deadlines of their own
-	if ctx.Err() != nil || s.stop() {
+	defer func() {
+		s.stop, s.until = nil, time.Time{}
+		_ = s.conn.Conn().SetReadDeadline(time.Time{}) // queries have deadlines of their own
+	}()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if stop != nil && stop() {
 		return nil
 	}
 	if err := s.conn.WaitForNotification(context.Background()); !pgconn.Timeout(err) {
 		return fmt.Errorf("wait for a notification: %w", err)
 	}
-	return nil
+	return ctx.Err()
 }
 
-// wake ends the wait for a notification at the given time.
-func (s *session) wake(at time.Time) error { return s.conn.Conn().SetReadDeadline(at) }
+// wake ends the wait for a notification at the given time, or at once if the session is over.
+func (s *session) wake(at time.Time) error {
+	s.until = at
+	if err := s.conn.Conn().SetReadDeadline(at); err != nil {
+		return err
+	}
+	select {
+	case <-s.done:
+		return s.conn.Conn().SetReadDeadline(past)
+	default:
+		return nil
+	}
+}
+
+// read is told of each read of the connection that brought something.
+func (s *session) read() {
+	if s.received != nil {
+		s.received()
+	}
+}
+
+// quiet reports whether no query runs, so that the server has nothing to say but notifications.
+func (s *session) quiet() bool { return s.ready && !s.querying }
 
 // notification takes one message, in the middle of reading the connection, which it cannot use.
 func (s *session) notification(channel, payload string) {
 	s.idle = false
-	s.notifications++
-	if s.received != nil && s.notifications%64 == 0 {
-		s.received()
-	}
 	if channel == s.canary {
 		s.canaryBack(payload)
 	} else if source, ok := s.listener.Channels[channel]; ok {
-		s.messages.take(message{source, payload}, false)
+		s.messages.take(message{source, payload})
 	}
+	if s.until.IsZero() {
+		return
+	}
+	// If waking fails, so does reading.
 	if s.stop != nil && s.stop() {
-		_ = s.wake(time.Unix(1, 0)) // if that fails, so does reading
+		_ = s.wake(past)
+	} else if s.messages.waiting.any() {
+		if due := s.messages.due(); due.Before(s.until) {
+			_ = s.wake(due)
+		}
 	}
 }
 
@@ -285,5 +433,9 @@ func (s *session) canaryBack(payload string) {
 	if position == "" {
 		return // the first, which only shows that the session hears
 	}
-	s.handler.Mark(Mark{Position: s.messages.reached(position), Sent: sent})
+	s.settle()
+	below, _ := strconv.ParseUint(position, 10, 64) // this session has sent it
+	if mark, ok := s.messages.marked(Mark{Position: below, Sent: sent}); ok {
+		s.handler.Mark(mark)
+	}
 }

@@ -127,8 +127,8 @@ func TestMarks(t *testing.T) {
 	if len(l.usage) == 0 || l.usage[0] < 0 || l.usage[0] > 0.1 {
 		t.Errorf("usage of the queue: %v", l.usage)
 	}
-	if !l.connected[0] || l.connected[len(l.connected)-1] {
-		t.Errorf("connected: %v", l.connected)
+	if l.listening[0] != nil || l.listening[len(l.listening)-1] == nil {
+		t.Errorf("listening: %v", l.listening)
 	}
 }
 

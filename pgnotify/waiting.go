@@ -1,6 +1,10 @@
 package pgnotify
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+)
 
 // message is a notification that has not been decoded.
 type message struct {
@@ -8,68 +12,94 @@ type message struct {
 	payload string
 }
 
-// waiting keeps messages of tables that the catalog does not have, until it has been read again. It stays small: many
-// messages of one table become one that means any row of it, as do those of a table whose message makes all of them too
-// long together, and if there are too many tables all becomes a gap.
+// waiting keeps messages of names that the catalog does not have, until it has been read again. It stays small: many
+// messages of one name become one that means any row of it, as do those of a name whose message makes all of them too
+// long together, and of names beyond a bound it only remembers that there were some.
 type waiting struct {
-	tables map[ref][]message
-	bytes  int  // of all payloads
-	lost   bool // there were too many tables
+	names map[Table][]message
+	bytes int  // of all payloads
+	more  bool // there were too many names
 }
 
 const (
-	waitingRows   = 100
-	waitingBytes  = 1 << 20
-	waitingTables = 1000
+	waitingRows  = 100
+	waitingBytes = 1 << 20
+	waitingNames = 1000
+	// longestName is longer than any relation's name, so what is longer is none.
+	longestName = 255
 )
 
-func (w *waiting) any() bool { return w.lost || len(w.tables) > 0 }
+func (w *waiting) any() bool { return w.more || len(w.names) > 0 }
 
-func (w *waiting) add(m message) {
-	if w.lost {
+func (w *waiting) add(name Table, m message) {
+	if len(name.Schema) > longestName || len(name.Name) > longestName {
 		return
 	}
-	if w.tables == nil {
-		w.tables = map[ref][]message{}
+	kept, known := w.names[name]
+	if !known {
+		if len(w.names) >= waitingNames {
+			w.more = true
+			return
+		}
+		if w.names == nil {
+			w.names = map[Table][]message{}
+		}
+		name = Table{strings.Clone(name.Schema), strings.Clone(name.Name)} // it is part of a text of many
 	}
-	r := m.table()
-	w.tables[r] = append(w.tables[r], m)
+	m.payload = strings.Clone(m.payload)
+	kept = append(kept, m)
 	w.bytes += len(m.payload)
-	if len(w.tables[r]) > waitingRows || w.bytes > waitingBytes {
-		for _, m := range w.tables[r] {
+	if len(kept) > waitingRows || w.bytes > waitingBytes {
+		for _, m := range kept {
 			w.bytes -= len(m.payload)
 		}
-		m := anyRow(r)
-		w.tables[r] = []message{m}
+		m := anyRow(name)
+		kept = []message{m}
 		w.bytes += len(m.payload)
 	}
-	if len(w.tables) > waitingTables {
-		*w = waiting{lost: true}
-	}
+	w.names[name] = kept
 }
 
-// take empties it, and reports whether messages were lost.
-func (w *waiting) take() (messages []message, lost bool) {
-	for _, of := range w.tables {
-		messages = append(messages, of...)
-	}
-	lost = w.lost
+// take empties it.
+func (w *waiting) take() waiting {
+	taken := *w
 	*w = waiting{}
-	return messages, lost
+	return taken
 }
 
-// table is the table that the message is about, as far as that can be read.
-func (m message) table() (r ref) {
-	d := Decoder{Columns: func(schema, table string) ([]string, bool) {
-		r = ref{schema, table}
-		return nil, false
-	}}
-	_, _, _ = d.Decode(m.source, m.payload) // an error counts when the message is taken
-	return r
+// putBack puts back what was taken.
+func (w *waiting) putBack(taken waiting) {
+	for name, messages := range taken.names {
+		for _, m := range messages {
+			w.add(name, m)
+		}
+	}
+	w.more = w.more || taken.more
 }
 
 // anyRow is a message that says only that some rows of a table have changed.
-func anyRow(r ref) message {
-	payload, _ := json.Marshal(map[string]string{"schema": r.schema, "table": r.name}) // strings always marshal
+func anyRow(table Table) message {
+	payload, _ := json.Marshal(map[string]string{"schema": table.Schema, "table": table.Name}) // strings always marshal
 	return message{Events, string(payload)}
+}
+
+// strangers are names that the catalog was read for and did not have: tables of no rule, or no relations at all. What is
+// said of them makes nobody read it again, but the next time that it is read they are looked for.
+type strangers map[Table]*stranger
+
+type stranger struct {
+	exists bool // a relation of that name, of no rule
+	heard  bool // of since the catalog was read
+}
+
+const strangersMost = 10_000
+
+// add takes in a name. Where there are too many, those go that were not heard of lately.
+func (s strangers) add(name Table, exists bool) {
+	if len(s) >= strangersMost {
+		maps.DeleteFunc(s, func(_ Table, of *stranger) bool { return !of.heard })
+	}
+	if len(s) < strangersMost {
+		s[name] = &stranger{exists: exists}
+	}
 }

@@ -10,24 +10,31 @@ func TestWaitingIsBounded(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 7900)
 	var w waiting
-	for table := range waitingTables {
+	for name := range waitingNames {
 		for i := range 5 {
-			w.add(message{Events, fmt.Sprintf(`{"table":"t%d","data":{"x":"%s%d"}}`, table, long, i)})
-			if w.bytes > waitingBytes+waitingTables*100 {
+			w.add(Table{Name: fmt.Sprint("t", name)}, message{Events, fmt.Sprintf(`{"table":"t%d","data":{"x":"%s%d"}}`, name, long, i)})
+			if w.bytes > waitingBytes+waitingNames*100 {
 				t.Fatalf("%d bytes wait", w.bytes)
 			}
 		}
 	}
-	messages, lost := w.take()
-	bytes := 0
-	for _, m := range messages {
-		bytes += len(m.payload)
+	taken := w.take()
+	bytes, messages := 0, 0
+	for _, of := range taken.names {
+		for _, m := range of {
+			bytes += len(m.payload)
+			messages++
+		}
 	}
-	if lost || bytes > waitingBytes+waitingTables*100 || len(messages) < waitingTables {
-		t.Errorf("%d messages, %d bytes, lost: %v", len(messages), bytes, lost)
+	if taken.more || bytes != taken.bytes || bytes > waitingBytes+waitingNames*100 || messages < waitingNames {
+		t.Errorf("%d messages, %d bytes, more: %v", messages, bytes, taken.more)
 	}
-	if messages, lost := w.take(); len(messages) > 0 || lost || w.any() {
+	if w.any() || w.bytes != 0 {
 		t.Error("not empty")
+	}
+	w.putBack(taken)
+	if len(w.names) != waitingNames || w.bytes > waitingBytes+waitingNames*100 {
+		t.Errorf("put back are %d names, %d bytes", len(w.names), w.bytes)
 	}
 }
 
@@ -35,39 +42,46 @@ func TestWaitingKeepsFewRowsAsTheyAre(t *testing.T) {
 	t.Parallel()
 	var w waiting
 	for i := range waitingRows {
-		w.add(message{TCN, fmt.Sprintf(`"t",I,"id"='%d'`, i)})
+		w.add(Table{Name: "t"}, message{TCN, fmt.Sprintf(`"t",I,"id"='%d'`, i)})
 	}
-	if messages, lost := w.take(); len(messages) != waitingRows || lost || messages[7].payload != `"t",I,"id"='7'` {
-		t.Errorf("%v, %v", messages, lost)
+	if kept := w.take().names[Table{Name: "t"}]; len(kept) != waitingRows || kept[7].payload != `"t",I,"id"='7'` {
+		t.Errorf("%v", kept)
 	}
+	odd := Table{"sche\"ma", `ta"<b>le`}
 	for i := range waitingRows + 1 {
-		w.add(message{TCN, fmt.Sprintf(`"ta""<b>le",I,"id"='%d'`, i)})
+		w.add(odd, message{TCN, fmt.Sprintf(`"ta""<b>le",I,"id"='%d'`, i)})
 	}
-	messages, lost := w.take()
-	if len(messages) != 1 || lost {
-		t.Fatalf("%v, %v", messages, lost)
+	kept := w.take().names[odd]
+	if len(kept) != 1 {
+		t.Fatalf("%v", kept)
 	}
 	all := Decoder{Columns: func(string, string) ([]string, bool) { return []string{"id"}, true }}
-	changes, _, err := all.Decode(messages[0].source, messages[0].payload)
-	if err != nil || len(changes) != 1 || changes[0].Table != `ta"<b>le` || changes[0].Op != Unknown || len(changes[0].Rows) > 0 {
+	changes, _, err := all.Decode(kept[0].source, kept[0].payload)
+	if err != nil || len(changes) != 1 || (Table{changes[0].Schema, changes[0].Table}) != odd || changes[0].Op != Unknown || len(changes[0].Rows) > 0 {
 		t.Errorf("%v, %v", changes, err)
 	}
 }
 
-func TestWaitingForTooManyTables(t *testing.T) {
+func TestWaitingForTooManyNames(t *testing.T) {
 	t.Parallel()
 	var w waiting
-	for table := range waitingTables + 1 {
-		w.add(message{TCN, fmt.Sprintf(`"t%d",I,"id"='1'`, table)})
+	for name := range waitingNames + 1 {
+		w.add(Table{Name: fmt.Sprint("t", name)}, message{TCN, `"x",I,"id"='1'`})
 	}
-	w.add(message{TCN, `"t",I,"id"='1'`})
-	if !w.any() || w.tables != nil {
-		t.Error("what is lost anyway is kept")
+	w.add(Table{Name: strings.Repeat("x", longestName+1)}, message{TCN, `"x",I,"id"='1'`})
+	if taken := w.take(); !taken.more || len(taken.names) != waitingNames {
+		t.Errorf("%d names, more: %v", len(taken.names), taken.more)
 	}
-	if messages, lost := w.take(); len(messages) > 0 || !lost {
-		t.Errorf("%d messages, lost: %v", len(messages), lost)
+}
+
+func TestStrangersAreBounded(t *testing.T) {
+	t.Parallel()
+	s := strangers{}
+	for i := range 3 * strangersMost {
+		s.add(Table{Name: fmt.Sprint(i)}, i%2 == 0)
+		s[Table{Name: fmt.Sprint(i)}].heard = i == 7
 	}
-	if w.any() {
-		t.Error("not empty")
+	if len(s) > strangersMost || s[Table{Name: "7"}] == nil || s[Table{Name: "9"}] != nil {
+		t.Errorf("%d names", len(s))
 	}
 }

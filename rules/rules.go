@@ -27,6 +27,8 @@ type Change struct {
 	Op      string   // one of the constants above, or anything else for "not known"
 	Changed []string // the columns in which an update changed any of the rows; nil: not known
 	Rows    []Row    // none: any row of the table
+	// Half says of an insert or a delete that it may be half of an update, which moved the row from one partition to another.
+	Half bool
 }
 
 // Row is one changed row, as it was and as it is. An image that is nil is one that did not exist; an image of which
@@ -145,7 +147,7 @@ func (r *rule) columns(yield func(string) bool) {
 func (s *Set) Match(c Change) iter.Seq2[Target, Reason] {
 	return func(yield func(Target, Reason) bool) {
 		for _, r := range s.tables[c.Table] {
-			if r.inSchema(c.Schema) && r.wants(c.Op) && !r.match(c, yield) {
+			if r.inSchema(c.Schema) && (r.wants(c.Op) || c.Half && r.wants(Update)) && !r.match(c, yield) {
 				return
 			}
 		}

@@ -304,6 +304,29 @@ rules:
 	same(t, got, "a pattern a:*", "a pattern a:*:end", "a key every:a", "a pattern {*}", "b pattern b:*", `b pattern c\?\[\*\]:*`)
 }
 
+// A row that moves from one partition to another is told of as a delete and an insert.
+func TestHalfOfAnUpdate(t *testing.T) {
+	t.Parallel()
+	set := parse(t, `{rules: [{table: t, on: [update], keys: ["u:{id}"]}, {table: t, on: [truncate], keys: ["t:{id}"]},
+		{table: t, on: [update], changed: [x], keys: ["c:{id}"]}, {table: t, on: [delete], keys: ["d:{id}"]}]}`)
+	for _, c := range []struct {
+		op   string
+		half bool
+		want []string
+	}{
+		{Insert, false, nil},
+		{Insert, true, []string{"t key u:1", "t-3 key c:1"}},
+		{Delete, false, []string{"t-4 key d:1"}},
+		{Delete, true, []string{"t key u:1", "t-3 key c:1", "t-4 key d:1"}},
+	} {
+		row := Row{New: cols("id", "1")}
+		if c.op == Delete {
+			row = Row{Old: cols("id", "1")}
+		}
+		same(t, matched(set, Change{Table: "t", Op: c.op, Half: c.half, Rows: []Row{row}}), c.want...)
+	}
+}
+
 func TestSweepOfSomeTables(t *testing.T) {
 	t.Parallel()
 	set := parse(t, `{rules: [{table: x.a, keys: ["xa:{id}"]}, {table: y.a, keys: ["ya:{id}"]}, {table: b, keys: ["b:{id}"]}]}`)

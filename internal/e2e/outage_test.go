@@ -19,6 +19,7 @@ type outage struct {
 	empties     bool     // Redis comes back empty, so keys outside the rules are put in after
 	gaps        []string // there must be one of these
 	calm        bool     // Redis lost nothing, and there must be no gap that says so
+	kept        bool     // Postgres lost nothing, and there must be no gap that says so
 	control     bool     // run it with gaps ignored, too: then stale keys are certain
 	strike      func(o *outageTest)
 }
@@ -138,13 +139,21 @@ var outages = []outage{{
 		o.redisLink.Heal()
 	},
 }, {
-	name: "the link to Postgres stalls", gaps: []string{"connection"},
+	name: "the link to Postgres stalls", kept: true,
 	strike: func(o *outageTest) {
 		n := len(o.sidecar.Log.Lines())
 		o.pgLink.Stall()
 		o.miss()
 		o.waitLogged(n, "not listening to Postgres")
 		o.pgLink.Heal()
+	},
+}, {
+	name: "the connection to Postgres is dead", gaps: []string{"connection"},
+	strike: func(o *outageTest) {
+		n := len(o.sidecar.Log.Lines())
+		o.pgLink.Hold()
+		o.miss()
+		o.waitLogged(n, "not listening to Postgres, will connect again")
 	},
 }, {
 	name: "the link to Redis stalls", calm: true,
@@ -156,7 +165,7 @@ var outages = []outage{{
 		o.redisLink.Heal()
 	},
 }, {
-	name: "both links stall, one after the other", gaps: []string{"connection"},
+	name: "both links stall, one after the other", kept: true,
 	strike: func(o *outageTest) {
 		n := len(o.sidecar.Log.Lines())
 		o.redisLink.Stall()
@@ -245,6 +254,9 @@ func (o outage) run(t *testing.T, environ ...string) (stale []string) {
 	}
 	if len(o.gaps) > 0 && sidecar.gaps(o.gaps...) == 0 {
 		t.Errorf("no gap of %v: %v", o.gaps, sidecar.metrics())
+	}
+	if o.kept && sidecar.gaps("connection") > 0 {
+		t.Errorf("a gap though nothing was lost: %v", sidecar.metrics())
 	}
 	if o.calm && sidecar.gaps("redis_restart", "redis_rollback") > 0 {
 		t.Errorf("a gap, though Redis lost nothing: %v", sidecar.metrics())

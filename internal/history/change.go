@@ -67,7 +67,7 @@ func ToRules(c pgnotify.Change, room []rules.Row) (rules.Change, []rules.Row) {
 		}
 		room = append(room, row)
 	}
-	return rules.Change{Schema: c.Schema, Table: c.Table, Op: c.Op, Changed: c.Changed, Rows: room}, room
+	return rules.Change{Schema: c.Schema, Table: c.Table, Op: c.Op, Changed: c.Changed, Rows: room, Half: c.Half}, room
 }
 
 // reason puts into words why a target is wider than its template.

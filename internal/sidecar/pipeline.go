@@ -52,15 +52,28 @@ func (p *pipeline) changeFields(c pgnotify.Change) []zap.Field {
 	}
 }
 
-func (p *pipeline) Gap(why string) {
-	p.metrics.Gap(why)
-	p.renew() // the listener may be on another server than before
-	if p.gap == config.GapIgnore {
-		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", zap.String("gap", why))
-		return
+func (p *pipeline) Gap(reason string, tables ...pgnotify.Table) {
+	p.metrics.Gap(reason)
+	concerned := make([]rules.Table, len(tables))
+	for i, t := range tables {
+		concerned[i] = rules.Table(t)
 	}
-	p.log.Info("changes may have been missed: sweeping every key of the rules", zap.String("gap", why))
-	p.queue.Sweep(p.rules.Sweep()...)
+	fields := []zap.Field{zap.String("gap", reason)}
+	if len(tables) > 0 {
+		fields = append(fields, zap.Stringers("tables", tables))
+	} else {
+		p.renew() // the listener may be on another server than before
+	}
+	switch {
+	case p.gap == config.GapIgnore:
+		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", fields...)
+		return
+	case len(tables) > 0:
+		p.log.Info("changes may have been missed: sweeping every key of the tables that it concerns", fields...)
+	default:
+		p.log.Info("changes may have been missed: sweeping every key of the rules", fields...)
+	}
+	p.queue.Sweep(p.rules.Sweep(concerned...)...)
 }
 
 func (p *pipeline) Mark(m pgnotify.Mark) {

@@ -46,7 +46,7 @@ func Serve(ctx context.Context, p Process) error {
 		AgainAfter: cfg.AgainAfter,
 		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     cfg.DryRun,
-		Gap:        pipe.Gap,
+		Gap:        func(reason string) { pipe.Gap(reason) },
 		Log:        log,
 	}
 	m.Observe(&options)

@@ -72,8 +72,8 @@ func (t *tailer) Change(c pgnotify.Change) {
 	}
 }
 
-func (t *tailer) Gap(why string) {
-	t.log.Info("changes may have been missed: serve would sweep every key of the rules", zap.String("gap", why))
+func (t *tailer) Gap(why string, tables ...pgnotify.Table) {
+	t.log.Info("changes may have been missed: serve would sweep every key of the rules, or of these tables", zap.String("gap", why), zap.Stringers("tables", tables))
 }
 
 func (t *tailer) Mark(pgnotify.Mark) {}

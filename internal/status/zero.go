@@ -50,7 +50,7 @@ func errorKinds() []string {
 	return []string{"loading", "readonly", "oom", "noauth", "noperm", "clusterdown", "moved", "wrongtype", "other", "timeout", "connection"}
 }
 
-func unreadableReasons() []string { return []string{"syntax", "rows", "foreign"} }
+func unreadableReasons() []string { return []string{"syntax", "rows", "foreign", "table"} }
 
 func operations() []string {
 	return []string{pgnotify.Insert, pgnotify.Update, pgnotify.Delete, pgnotify.Truncate, pgnotify.Unknown}

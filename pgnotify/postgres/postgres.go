@@ -36,8 +36,21 @@ func Connect(ctx context.Context, config *pgconn.Config, timeout time.Duration) 
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
+	// In a database without an encoding values are any bytes, and one that is no UTF-8 would end the session that is to send
+	// it. Bytes are all that a key is.
+	if conn.ParameterStatus("server_encoding") != noEncoding {
+		return conn, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := conn.Exec(ctx, "SET client_encoding = '"+noEncoding+"'").Close(); err != nil {
+		_ = conn.Close(ctx) // it is of no use
+		return nil, fmt.Errorf("ask Postgres for bytes as they are: %w", err)
+	}
 	return conn, nil
 }
+
+const noEncoding = "SQL_ASCII"
 
 // StayOpen is a column of a SELECT: no setting of the server ends the session for being idle any more. Not every version
 // has the setting.

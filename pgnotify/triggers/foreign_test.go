@@ -24,6 +24,16 @@ func TestOfForeignPartitions(t *testing.T) {
 	w.sends(`UPDATE t SET a = 'a'`,
 		"update public.t {id=1 region=de}→{id=1 region=de}", "update public.t {id=2 region=us}→{id=2 region=us}", "update public.t {id=3 region=jp}→{id=3 region=jp}")
 	w.sends(`INSERT INTO t_de VALUES (4, 'de')`, "insert public.t nil→{id=4 region=de}")
+	// A row that moves comes as a delete and an insert, which say that they may be halves.
+	exec(t, w.writer, `INSERT INTO t VALUES (9, 'de')`)
+	_ = w.payloads(`SELECT 1`)
+	for _, payload := range w.payloads(`UPDATE t SET region = 'us' WHERE id = 9`) {
+		if !strings.Contains(payload, `"part":true`) || strings.Contains(payload, "UPDATE") {
+			t.Errorf("a row that moves: %s", payload)
+		}
+	}
+	exec(t, w.writer, `DELETE FROM t WHERE id = 9`)
+	_ = w.payloads(`SELECT 1`)
 	w.sends(`DELETE FROM t WHERE id < 4`, "delete public.t {id=1 region=de}→nil", "delete public.t {id=2 region=us}→nil", "delete public.t {id=3 region=jp}→nil")
 	w.sends(`TRUNCATE t_de`, "truncate public.t any row")
 	// Without it statements are told of at once again.

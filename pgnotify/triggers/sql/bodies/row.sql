@@ -1,6 +1,7 @@
 -- Made by "pgevict triggers" from the rules, for {table}; the next install overwrites it.
 DECLARE
-  about CONSTANT text := {any_row} || TG_OP || '"';
+  -- A row that an update moves to another partition is deleted from one and inserted into the other.
+  about CONSTANT text := {any_row} || TG_OP || CASE TG_OP WHEN 'UPDATE' THEN '"' ELSE '","part":true' END;
   head CONSTANT text := about || ',"pinned":true,"data":[';
   row_now text;
   row_was text;
