@@ -142,8 +142,14 @@ func (d *Doctor) ours(ctx context.Context, conn *pgconn.PgConn, all []pgnotify.R
 	if err != nil {
 		return err
 	}
+	if err := d.ownWrites(ctx, conn); err != nil {
+		return err
+	}
 	good := true
 	for _, s := range states {
+		for _, wide := range s.Wide {
+			d.Report.Warn("updates", s.Schema+"."+s.Table+": "+wide, "let the rules use fewer columns, or stored ones")
+		}
 		name := strings.Trim(s.Schema+"."+s.Table, ".")
 		found := fmt.Sprintf("%s: pgevict's own are %s: %s", name, s.State, strings.Join(s.Notes, "; "))
 		switch {

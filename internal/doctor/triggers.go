@@ -218,6 +218,33 @@ func (d *Doctor) traps(ctx context.Context, conn *pgconn.PgConn, r, on pgnotify.
 	}
 }
 
+// temporarySQL returns where temporary space has a bound: for this session, and for a role or database by its settings.
+const temporarySQL = `
+SELECT current_setting('temp_file_limit') WHERE current_setting('temp_file_limit') <> '-1'
+UNION
+SELECT split_part(setting, '=', 2) || coalesce(' for ' || r.rolname, '') FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS c (setting)
+WHERE setting LIKE 'temp_file_limit=%' AND setting <> 'temp_file_limit=-1' AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))`
+
+// ownWrites looks for what makes pgevict's own triggers fail a write.
+func (d *Doctor) ownWrites(ctx context.Context, conn *pgconn.PgConn) error {
+	mute, err := d.Triggers.Mute(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, m := range mute {
+		d.Report.Fail("writes", m.String()+", so pgevict's own triggers fail its writes", m.Cure())
+	}
+	bounds, err := postgres.Query(ctx, conn, temporarySQL)
+	if err != nil {
+		return fmt.Errorf("look how much temporary space there is: %w", err)
+	}
+	for _, b := range bounds {
+		d.Report.Warn("writes", "temp_file_limit is "+b[0]+": for pgevict's own triggers Postgres keeps all rows of a statement in temporary files, and one with more than that fails",
+			"allow more, or disable the triggers for large loads and tell of those by hand: pgnotify/triggers/README.md")
+	}
+	return nil
+}
+
 // length looks whether rows may be too long to be sent whole.
 func (d *Doctor) length(ctx context.Context, conn *pgconn.PgConn, r pgnotify.Relation, f pgnotify.Trigger) {
 	name := nameOf(r)

@@ -1,9 +1,11 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +50,14 @@ func TestDoctorFindsTraps(t *testing.T) {
 			want: [][]string{{"fail", "triggers", "public.t: pgevict's own are disabled: trigger pgevict_update"}, {"fail", "triggers", "nothing tells of update"}}},
 		"our triggers, and a child that came later": {sql: plain, install: ofPlain, after: `CREATE TABLE child () INHERITS (t)`, status: 1,
 			want: [][]string{{"fail", "triggers", "public.child: pgevict's own are missing"}, {"warn", "triggers", "its part public.child"}}},
+		"our triggers, and little temporary space": {sql: plain + `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET temp_file_limit = ''10MB''', current_database()); END $$`, install: ofPlain,
+			want: [][]string{{"warn", "writes", "temp_file_limit is 10MB", "disable the triggers for large loads"}}, not: []string{"triggers"}},
+		"our triggers, and a role that may not notify": {sql: plain, install: ofPlain, status: 1,
+			after: `REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC; DO $$ BEGIN EXECUTE format('CREATE ROLE %I; GRANT UPDATE (a) ON t TO %1$I', 'mute of ' || current_database()); END $$`,
+			want:  [][]string{{"fail", "writes", "may write to public.t, but not call pg_notify", `GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO "mute of `}}},
+		"our triggers, and too many columns": {sql: `DO $$ BEGIN EXECUTE (SELECT format('CREATE TABLE wide (%s)', string_agg(format('a_column_with_a_long_name_%s int', i), ', ')) FROM generate_series(1, 150) i); END $$`,
+			install: `rules: [{table: wide, keys: ['a` + strings.Join(numbered(":{a_column_with_a_long_name_%d}", 150), "") + `']}]`,
+			want:    [][]string{{"warn", "updates", "so many columns that an update of one row does not fit into a message"}}},
 		"a function that only speaks of it": {sql: plain + body(`-- PERFORM pg_notify('events', '');`+"\n"+`/* NOTIFY events; */`) + row("own()"), rules: ofPlain, status: 1,
 			want: [][]string{{"fail", "triggers", "no trigger tells of its changes"}}},
 		"a channel that is computed": {sql: plain + body(`PERFORM pg_notify('ev' || 'ents', '');`) + row("own()"), rules: ofPlain,
@@ -179,4 +189,12 @@ func occupy(t *testing.T, path string) {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// numbered returns n texts, each with its number.
+func numbered(format string, n int) (texts []string) {
+	for i := range n {
+		texts = append(texts, fmt.Sprintf(format, i+1))
+	}
+	return texts
 }

@@ -69,7 +69,7 @@ func TestVirtualColumns(t *testing.T) {
 			{Name: "t", Columns: []string{"code"}, SkipUnchanged: skip}, {Name: "p", Columns: []string{"code"}, SkipUnchanged: skip}, {Name: "p_1", Columns: []string{"code"}, SkipUnchanged: skip}}}
 		w.columns = columns{"t": needed, "p": needed, "p_1": needed}
 		w.install()
-		if n := w.states()["public.t"].Notes; !slices.Contains(n, "column code is virtual, which triggers cannot see: what the rules make of it is always a pattern") {
+		if n := w.states()["public.t"].Wide; !slices.Contains(n, "column code is virtual, which triggers cannot see: what the rules make of it is always a pattern") {
 			t.Errorf("notes on a virtual column: %q", n)
 		}
 		w.sends(`INSERT INTO t VALUES (1, 1, 'a')`, "insert public.t nil→{id=1 k=1}")

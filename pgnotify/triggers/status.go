@@ -30,6 +30,7 @@ type State struct {
 	Table  string   `json:"table"`
 	State  string   `json:"state"`
 	Notes  []string `json:"notes"` // what is not as it should be, and what else is worth knowing
+	Wide   []string `json:"-"`     // of the notes, those on keys that become patterns although all is as it should be
 }
 
 // Drift reports whether the database differs from the rules.
@@ -136,7 +137,12 @@ func (w Wanted) status(ctx context.Context, conn *pgconn.PgConn) ([]State, error
 	}
 	for _, f := range facts {
 		schema, table, state, note := f[0], f[1], f[2], f[3]
-		find(schema, table).note(state, note)
+		s := find(schema, table)
+		if state == "wide" {
+			state = OK
+			s.Wide = append(s.Wide, note)
+		}
+		s.note(state, note)
 	}
 	sorted := make([]State, len(found))
 	for i, s := range found {

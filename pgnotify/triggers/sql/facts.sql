@@ -1,5 +1,6 @@
 -- What is worth knowing of the tables of the rules and of their partitions and children beside our own
--- triggers: schema, table, the state that it means, and the words for it.
+-- triggers: schema, table, the state that it means, and the words for it. "wide" says that all is as it should be, and that
+-- keys become patterns all the same.
 WITH RECURSIVE wish AS (
 	SELECT w ->> 'schema' AS nspname, w ->> 'table' AS relname, w -> 'columns' AS columns FROM json_array_elements($1::json) w
 ),
@@ -28,11 +29,11 @@ SELECT n.nspname, c.relname, 'ok', format('no column %I: what the rules make of 
 FROM named d JOIN pg_class c ON c.oid = d.oid JOIN pg_namespace n ON n.oid = c.relnamespace, json_array_elements_text(d.columns) AS l (name)
 WHERE d.relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = d.oid AND a.attname = l.name AND a.attnum > 0 AND NOT a.attisdropped)
 UNION ALL
-SELECT n.nspname, c.relname, 'ok', format('column %I is virtual, which triggers cannot see: what the rules make of it is always a pattern', a.attname)
+SELECT n.nspname, c.relname, 'wide', format('column %I is virtual, which triggers cannot see: what the rules make of it is always a pattern', a.attname)
 FROM named d JOIN pg_class c ON c.oid = d.oid JOIN pg_namespace n ON n.oid = c.relnamespace, json_array_elements_text(d.columns) AS l (name), pg_attribute a
 WHERE d.relkind IN ('r', 'p') AND a.attrelid = d.oid AND a.attname = l.name AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = 'v'
 UNION ALL
-SELECT n.nspname, c.relname, 'ok', 'the rules need so many columns that an update of one row does not fit into a message: it counts as any row'
+SELECT n.nspname, c.relname, 'wide', 'the rules need so many columns that an update of one row does not fit into a message: it counts as any row'
 FROM named d JOIN pg_class c ON c.oid = d.oid JOIN pg_namespace n ON n.oid = c.relnamespace, json_array_elements_text(d.columns) AS l (name)
 WHERE d.relkind IN ('r', 'p') GROUP BY d.oid, n.nspname, c.relname HAVING sum(octet_length(to_json(l.name)::text) + 2) > 3800
 UNION ALL
