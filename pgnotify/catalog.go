@@ -65,8 +65,10 @@ ORDER BY 1, 3`
 const virtualSQL = `
 SELECT attrelid, attname FROM pg_attribute WHERE attrelid = ANY ($1::oid[]) AND attgenerated = 'v' AND attnum > 0 AND NOT attisdropped`
 
-// namesSQL returns those of some names that a relation has, in whatever schema.
-const namesSQL = `SELECT DISTINCT relname FROM pg_class WHERE relname = ANY (ARRAY(SELECT json_array_elements_text($1)))`
+// namesSQL returns the relations that have one of some names, in whatever schema.
+const namesSQL = `
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = ANY (ARRAY(SELECT json_array_elements_text($1)))`
 
 // textKinds are the built-in types of which the text is certain; enums and the text types of extensions count as text,
 // and what is not here as ambiguous.
@@ -143,9 +145,13 @@ func unique(tables []Table) []Table {
 	return slices.Compact(tables)
 }
 
-// existing returns those of some names that a relation has.
-func existing(ctx context.Context, conn *pgconn.PgConn, names []string) (map[string]bool, error) {
-	list, err := json.Marshal(names)
+// existing returns those of some names that a relation has, with and without its schema.
+func existing(ctx context.Context, conn *pgconn.PgConn, names []Table) (map[Table]bool, error) {
+	alone := make([]string, len(names))
+	for i, name := range names {
+		alone[i] = name.Name
+	}
+	list, err := json.Marshal(alone)
 	if err != nil {
 		return nil, err
 	}
@@ -153,9 +159,9 @@ func existing(ctx context.Context, conn *pgconn.PgConn, names []string) (map[str
 	if err != nil {
 		return nil, fmt.Errorf("look names up: %w", err)
 	}
-	exist := map[string]bool{}
+	exist := map[Table]bool{}
 	for _, row := range rows {
-		exist[row[0]] = true
+		exist[Table{row[0], row[1]}], exist[Table{Name: row[1]}] = true, true
 	}
 	return exist, nil
 }

@@ -32,7 +32,7 @@ func TestLimit(t *testing.T) {
 // Names that nobody knows, one after the other, make the catalog be read a few times at once, and then once a second.
 func TestLookupsAreBounded(t *testing.T) {
 	t.Parallel()
-	var l lookups
+	l := newMessages(&Listener{}, nil).lookups
 	began := time.Now()
 	now, reads := began, 0
 	for now.Sub(began) < time.Minute {

@@ -20,6 +20,13 @@ const (
 	lookupsAtOnce   = 10
 )
 
+// Whoever may make tables can have the catalog say something else whenever it is read. So of the sweeps that this costs
+// there are a few one after the other, as a migration needs them, and then one in a minute, for all tables since the last.
+const (
+	doubtRefill  = time.Minute
+	doubtsAtOnce = 10
+)
+
 // messages is what becomes of the messages of a session: changes, and those of names that the catalog does not have once
 // more when it has been read again.
 type messages struct {
@@ -33,12 +40,22 @@ type messages struct {
 
 	read    time.Time     // when the catalog was read
 	took    time.Duration // how long that took
-	lookups lookups
+	lookups budget
+
+	doubts  budget
+	doubted []Table // of which there is to be a gap, once there may be one
 
 	mark Mark // the latest
 	held Mark // the one when the first message that waits, or is about to be taken, came
 
-	unreadableLog, catalogLog logLimiter
+	unreadableLog, catalogLog, doubtsLog logLimiter
+}
+
+func newMessages(l *Listener, h Handler) messages {
+	return messages{
+		listener: l, handler: h, decoder: Decoder{Columns: l.Columns}, strangers: strangers{},
+		lookups: budget{atOnce: lookupsAtOnce, refill: lookupRefill}, doubts: budget{atOnce: doubtsAtOnce, refill: doubtRefill},
+	}
 }
 
 // take decodes a message and hands its changes over. One of a name that the catalog does not have counts by what it says
@@ -114,7 +131,7 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 		ms.read, ms.took = time.Now(), time.Since(began)
 	}()
 	catalog, err := LoadCatalog(ctx, conn, ms.listener.Tables, ms.listener.Columns)
-	var exist map[string]bool
+	var exist map[Table]bool
 	if unknown := ms.unknown(waited, catalog); err == nil && len(unknown) > 0 {
 		exist, err = existing(ctx, conn, unknown)
 	}
@@ -144,18 +161,18 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 }
 
 // unknown lists the names that were heard of and are still not known.
-func (ms *messages) unknown(waited waiting, catalog *Catalog) (names []string) {
+func (ms *messages) unknown(waited waiting, catalog *Catalog) (names []Table) {
 	if catalog == nil {
 		return nil
 	}
 	for name := range waited.names {
 		if catalog.tables[name] == nil {
-			names = append(names, name.Name)
+			names = append(names, name)
 		}
 	}
 	for name, of := range ms.strangers {
 		if of.heard && catalog.tables[name] == nil {
-			names = append(names, name.Name)
+			names = append(names, name)
 		}
 	}
 	return names
@@ -163,7 +180,7 @@ func (ms *messages) unknown(waited waiting, catalog *Catalog) (names []string) {
 
 // again takes the messages that waited once more, or for the first time. It reports whether some are about a relation
 // that may be gone, since neither the database nor the rules have its name.
-func (ms *messages) again(waited waiting, exist map[string]bool, first bool) (gone bool) {
+func (ms *messages) again(waited waiting, exist map[Table]bool, first bool) (gone bool) {
 	for name, messages := range waited.names {
 		for _, m := range messages {
 			changes, known, err := ms.decoder.Decode(m.source, m.payload)
@@ -173,12 +190,12 @@ func (ms *messages) again(waited waiting, exist map[string]bool, first bool) (go
 			if known || first {
 				ms.change(changes)
 			}
-			if !known && len(changes) == 0 && err == nil && !exist[name.Name] {
+			if !known && len(changes) == 0 && err == nil && !exist[name] {
 				ms.unreadable(m, errNoTable)
 				gone = true
 			}
 			if !known && ms.strangers[name] == nil {
-				ms.strangers.add(name, exist[name.Name])
+				ms.strangers.add(name, exist[name])
 			}
 		}
 	}
@@ -187,7 +204,7 @@ func (ms *messages) again(waited waiting, exist map[string]bool, first bool) (go
 
 // lookForStrangers looks whether names that were heard of have become known: any of their rows may have changed. It
 // reports whether one of them may be that of a relation which is gone.
-func (ms *messages) lookForStrangers(exist map[string]bool) (gone bool) {
+func (ms *messages) lookForStrangers(exist map[Table]bool) (gone bool) {
 	for name, of := range ms.strangers {
 		if !of.heard && ms.decoder.Catalog.tables[name] == nil {
 			continue
@@ -201,7 +218,7 @@ func (ms *messages) lookForStrangers(exist map[string]bool) (gone bool) {
 		case known:
 			delete(ms.strangers, name)
 		default:
-			of.exists, of.heard = exist[name.Name], false
+			of.exists, of.heard = exist[name], false
 			gone = gone || !of.exists && len(changes) == 0
 		}
 	}
@@ -211,12 +228,20 @@ func (ms *messages) lookForStrangers(exist map[string]bool) (gone bool) {
 // compare reports a gap for the tables of which messages may have been misread since the catalog was read the last time;
 // with those that a message may be of whose relation is gone.
 func (ms *messages) compare(before, now *Catalog, gone bool) {
-	tables := before.misread(now)
+	tables := append(ms.doubted, before.misread(now)...)
 	if gone {
-		tables = unique(append(tables, before.touched(now)...))
+		tables = append(tables, before.touched(now)...)
 	}
-	if len(tables) > 0 {
-		ms.handler.Gap(GapCatalog, tables...)
+	if ms.doubted = unique(tables); len(ms.doubted) == 0 {
+		return
+	}
+	if at := time.Now(); ms.doubts.left(at) >= 1 {
+		ms.doubts.spend(at)
+		ms.handler.Gap(GapCatalog, ms.doubted...)
+		ms.doubted = nil
+	} else if of, ok := ms.doubtsLog.allow(at); ok {
+		ms.listener.Log.Warn("the catalog says something else again and again, so its tables are swept once a minute only",
+			zap.Stringers("tables", ms.doubted), zap.Int("times", of))
 	}
 }
 
@@ -254,27 +279,29 @@ func (ms *messages) unreadable(m message, err error) {
 		zap.String("payload", strings.ToValidUTF8(head, "\uFFFD")), zap.Int("since_last_said", since))
 }
 
-// lookups bounds how often the catalog is read for names that it does not have, which anybody may send: a few times one
-// after the other, then once in a while.
-type lookups struct {
+// budget bounds how often something happens that others can cause: some times one after the other, then once in a while.
+type budget struct {
+	atOnce float64
+	refill time.Duration // for each time
+
 	spent float64
 	at    time.Time
 }
 
-// pause returns how long after the last reading the next may come.
-func (l *lookups) pause(now time.Time) time.Duration {
-	if l.left(now) < 1 {
-		return lookupRefill
+func (b *budget) left(now time.Time) float64 {
+	return b.atOnce - max(0, b.spent-now.Sub(b.at).Seconds()/b.refill.Seconds())
+}
+
+func (b *budget) spend(now time.Time) {
+	b.spent, b.at = b.atOnce-b.left(now)+1, now
+}
+
+// pause returns how long after the last reading of the catalog it may be read for a name.
+func (b *budget) pause(now time.Time) time.Duration {
+	if b.left(now) < 1 {
+		return b.refill
 	}
 	return lookupPause
-}
-
-func (l *lookups) left(now time.Time) float64 {
-	return lookupsAtOnce - max(0, l.spent-now.Sub(l.at).Seconds()/lookupRefill.Seconds())
-}
-
-func (l *lookups) spend(now time.Time) {
-	l.spent, l.at = lookupsAtOnce-l.left(now)+1, now
 }
 
 // logLimiter lets one line through in ten seconds.

@@ -49,7 +49,7 @@ var past = time.Unix(1, 0)
 func newSession(l *Listener, h Handler, gap string, limit time.Duration) *session {
 	s := &session{
 		listener: l, handler: h, gap: gap, limit: limit,
-		messages: messages{listener: l, handler: h, decoder: Decoder{Columns: l.Columns}, strangers: strangers{}},
+		messages: newMessages(l, h),
 		canary:   "pgevict_canary_" + strings.ToLower(rand.Text()),
 		sent:     map[string]time.Time{},
 	}
@@ -250,12 +250,13 @@ func (s *session) otherWorks(ctx context.Context) error {
 }
 
 // tell says that the session, which goes on, hears nothing for the moment; or, with nil, that it does again.
-func (s *session) tell(err error, after time.Duration) {
+func (s *session) tell(err error, lasted time.Duration) {
 	s.listener.Observer.Listening(err)
 	if err != nil {
-		s.listener.Log.Warn("not listening to Postgres for the moment; the connection is kept, since it may still deliver all there is", zap.Error(err))
+		s.listener.Log.Warn("not listening to Postgres for the moment; the connection is kept, since it may still deliver all there is",
+			zap.Error(err), zap.Duration("for", lasted.Round(time.Second)))
 	} else {
-		s.listener.Log.Info("listening to Postgres again, and nothing was lost", zap.Duration("after", after))
+		s.listener.Log.Info("listening to Postgres again, and nothing was lost", zap.Duration("after", lasted.Round(time.Millisecond)))
 	}
 }
 

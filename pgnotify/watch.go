@@ -2,6 +2,7 @@ package pgnotify
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -13,7 +14,7 @@ import (
 type watch struct {
 	heartbeat time.Duration
 	works     func(context.Context) error          // connects anew, and sends a notification there and back
-	tell      func(err error, after time.Duration) // of a silence; and with nil that it is over, after so long
+	tell      func(err error, after time.Duration) // of a silence, and for how long; with nil that it is over
 	end       context.CancelCauseFunc              // ends the session
 
 	mu      sync.Mutex
@@ -81,6 +82,7 @@ func (w *watch) check() {
 // probe tries other connections until what is missing has come, or the session has ended.
 func (w *watch) probe(ctx context.Context) {
 	var first time.Time // when another connection worked, since when nothing has come on this one
+	told := time.Now()
 	for {
 		err := w.works(ctx)
 		now := time.Now()
@@ -89,6 +91,10 @@ func (w *watch) probe(ctx context.Context) {
 			return
 		case err != nil:
 			first = time.Time{}
+			if now.Sub(told) >= time.Minute {
+				told = now
+				w.still(ctx, err)
+			}
 		case first.IsZero() || !w.quietSince(first):
 			first = now
 		case now.Sub(first) >= w.heartbeat:
@@ -107,6 +113,15 @@ func (w *watch) quietSince(t time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last.Before(t)
+}
+
+// still tells once more of a silence, with what keeps another connection from taking over.
+func (w *watch) still(ctx context.Context, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ctx.Err() == nil {
+		w.tell(fmt.Errorf("%w; and no other connection works: %w", w.missing, err), time.Since(w.since))
+	}
 }
 
 func (w *watch) giveUp(ctx context.Context) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,24 @@ func (d *Doctor) postgres(ctx context.Context) {
 	}
 }
 
+// wholeEncodings are those in which each byte is a character, so that all values have a form in UTF-8.
+var wholeEncodings = []string{"LATIN1", "LATIN2", "LATIN4", "LATIN5", "LATIN6", "LATIN7", "LATIN8", "LATIN9", "LATIN10", "ISO_8859_5", "KOI8R", "KOI8U", "WIN866", "WIN1256"}
+
+// encoding looks whether values arrive, and in which form.
+func (d *Doctor) encoding(name string) {
+	switch {
+	case name == "UTF8":
+		d.Report.OK("postgres encoding", name)
+	case name == "SQL_ASCII":
+		d.Report.OK("postgres encoding", name+": values reach pgevict as the bytes that they are")
+	case slices.Contains(wholeEncodings, name):
+		d.Report.Warn("postgres encoding", name+": values reach pgevict as UTF-8", "make sure that the application's keys hold the values in UTF-8, or have ASCII alone in them")
+	default:
+		d.Report.Fail("postgres encoding", name+": values reach pgevict as UTF-8, and a message with a byte that has no character in "+name+" ends its session, which costs a sweep each time",
+			"move to a database in UTF8, or make sure that no such byte comes into a table of the rules (triggers that send only keys in ASCII will do)")
+	}
+}
+
 // serverSQL returns what a listener asks of a server; the columns are read by their place.
 const serverSQL = `
 SELECT current_setting('server_version'), current_setting('server_version_num'), pg_is_in_recovery(), current_setting('transaction_read_only'),
@@ -101,11 +120,7 @@ func (d *Doctor) server(ctx context.Context, conn *pgconn.PgConn) error {
 	default:
 		d.Report.OK("postgres primary", "it takes writes")
 	}
-	if r[4] == "UTF8" {
-		d.Report.OK("postgres encoding", r[4])
-	} else {
-		d.Report.Warn("postgres encoding", r[4]+": values reach pgevict as UTF-8", "make sure that the application's keys hold the values in UTF-8, or have ASCII alone in them")
-	}
+	d.encoding(r[4])
 	if r[6] == "t" {
 		d.Report.Warn("postgres role", strconv.Quote(r[5])+" is a superuser", "use a role that may do no more than connect: deploy/sql/role.sql")
 	} else {
