@@ -60,11 +60,6 @@ LEFT JOIN LATERAL (
 ) p ON true
 ORDER BY 1, 3`
 
-// virtualSQL returns the columns of some relations that are computed only when they are read. A child may have such a
-// column where its parent has a plain one.
-const virtualSQL = `
-SELECT attrelid, attname FROM pg_attribute WHERE attrelid = ANY ($1::oid[]) AND attgenerated = 'v' AND attnum > 0 AND NOT attisdropped`
-
 // namesSQL returns the relations that have one of some names, in whatever schema.
 const namesSQL = `
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -166,9 +161,6 @@ func existing(ctx context.Context, conn *pgconn.PgConn, names []Table) (map[Tabl
 	return exist, nil
 }
 
-// virtualSince is the version of Postgres that first has virtual generated columns.
-const virtualSince = 18
-
 // loadRelations reads the relations, by oid in the server's text.
 func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (map[string]*Relation, error) {
 	names, err := json.Marshal(tables)
@@ -217,27 +209,10 @@ func loadRelations(ctx context.Context, conn *pgconn.PgConn, tables []string) (m
 	for _, r := range relations {
 		slices.SortFunc(r.Columns, func(a, b ColumnInfo) int { return strings.Compare(a.Name, b.Name) })
 	}
-	if !atLeast(conn, virtualSince) || len(relations) == len(named) {
-		return relations, nil
-	}
-	if rows, err = postgres.Query(ctx, conn, virtualSQL, oidList(slices.Collect(maps.Keys(relations)))); err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		r := get(row[0])
-		r.virtual = append(r.virtual, row[1])
-	}
 	return relations, nil
 }
 
 func oidList(oids []string) string { return "{" + strings.Join(oids, ",") + "}" }
-
-// atLeast reports whether the server is of that version or a later one, by what it said when the connection was made.
-func atLeast(conn *pgconn.PgConn, version int) bool {
-	var major int
-	_, err := fmt.Sscanf(conn.ParameterStatus("server_version"), "%d", &major) // 18.1, 18beta1
-	return err != nil || major >= version
-}
 
 // info says what a message from the relation means. A relation that no rule names counts as its parents.
 func (r *Relation) info(columns func(schema, table string) ([]string, bool)) *tableInfo {
@@ -250,7 +225,9 @@ func (r *Relation) info(columns func(schema, table string) ([]string, bool)) *ta
 		if info == nil {
 			return &tableInfo{}
 		}
-		return info.of(r)
+		part := *info
+		part.part = part.part || r.partition
+		return &part
 	}
 	info := &tableInfo{tables: []Table{r.table()}, key: r.Key}
 	for _, name := range names {
@@ -261,17 +238,6 @@ func (r *Relation) info(columns func(schema, table string) ([]string, bool)) *ta
 		info.columns = append(info.columns, column)
 	}
 	return info
-}
-
-// of returns what a message from a part means, if it is that of its parents but for what the part has of its own.
-func (info *tableInfo) of(part *Relation) *tableInfo {
-	own := &tableInfo{tables: info.tables, columns: slices.Clone(info.columns), key: info.key, part: info.part || part.partition}
-	for i, c := range own.columns {
-		if slices.Contains(part.virtual, c.Name) {
-			own.columns[i].text = virtual
-		}
-	}
-	return own
 }
 
 // anywhere returns what a message means that does not say which schema it is from.

@@ -215,9 +215,9 @@ func listenWith(t *testing.T, l *pgnotify.Listener, handler func(*ears) pgnotify
 	return &listening{e, logs, stop}
 }
 
-// errs lists the errors for which the listener was not listening.
+// errs lists the errors with which sessions have ended.
 func (l *listening) errs() (errs []error) {
-	for _, entry := range l.logs.FilterMessageSnippet("not listening").All() {
+	for _, entry := range l.logs.FilterMessageSnippet("will connect again").All() {
 		for _, field := range entry.Context {
 			if err, ok := field.Interface.(error); ok {
 				errs = append(errs, err)
@@ -227,7 +227,7 @@ func (l *listening) errs() (errs []error) {
 	return errs
 }
 
-// fails waits until the listener has said that it does not listen for this reason.
+// fails waits until a session has ended for this reason.
 func (l *listening) fails(within time.Duration, want error) {
 	l.t.Helper()
 	livetest.Eventually(l.t, within, want.Error(), func() bool {

@@ -10,11 +10,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// The catalog is read again every so often, or more seldom where that takes long: it is to take a hundredth of the time at
-// most. For a name that it does not have it is read soon, as long as that does not happen again and again.
+// The catalog is read again every so often, or more seldom where that takes long: it is to take a twentieth of the time at
+// most, while nothing is handed over. For a name that it does not have it is read soon, as long as that does not happen again and again.
 const (
 	catalogInterval = 5 * time.Second
-	catalogShare    = 100
+	catalogShare    = 20
+	catalogSeldom   = time.Minute
 	lookupPause     = 50 * time.Millisecond
 	lookupRefill    = time.Second
 	lookupsAtOnce   = 10
@@ -112,7 +113,7 @@ func (ms *messages) due() time.Time {
 	if ms.waiting.any() {
 		return ms.read.Add(max(ms.lookups.pause(ms.read), ms.took))
 	}
-	return ms.read.Add(max(catalogInterval, catalogShare*ms.took))
+	return ms.read.Add(min(max(catalogInterval, catalogShare*ms.took), catalogSeldom))
 }
 
 // readCatalog reads the catalog, and then once more the messages that waited for it. Those that come meanwhile may have to

@@ -23,8 +23,7 @@ type Relation struct {
 
 	parents   []*Relation // the tables of which it is a partition or a child
 	partition bool
-	version   string   // differs once it has been altered or renamed
-	virtual   []string // the columns that are computed when they are read, of a part
+	version   string // differs once it has been altered or renamed
 }
 
 // ColumnInfo is a column of a table, and how its text in a payload relates to column::text.

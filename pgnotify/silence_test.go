@@ -60,10 +60,10 @@ func TestHalfOpenLink(t *testing.T) {
 	l.gap(2, pgnotify.GapConnection)
 	t.Logf("given up after %v", time.Since(held))
 	hears(t, l, conn, "1")
-	if n := l.logs.FilterMessageSnippet("again").Len(); n > 1 { // "will connect again"
-		t.Errorf("it is said %d times to be heard again", n)
+	if l.logs.FilterMessageSnippet("nothing was lost").Len() > 0 {
+		t.Error("it is said that nothing was lost")
 	}
-	if errs := l.errs(); len(errs) != 2 || !errors.Is(errs[1], postgres.ErrSilent) {
+	if errs := l.errs(); len(errs) != 1 || !errors.Is(errs[0], postgres.ErrSilent) {
 		t.Errorf("errors: %v", errs)
 	}
 }
@@ -210,7 +210,4 @@ func TestBytesThatAreNoUTF8(t *testing.T) {
 	exec(t, conn, `SET client_encoding = 'SQL_ASCII'; INSERT INTO t VALUES (E'caf\351')`)
 	l.wait(anyMoment, "the change", func() bool { return slices.Contains(allWords(l.changes), "events insert t nil→{id=caf\xe9}") })
 	l.noGap()
-	if len(l.errs()) > 0 {
-		t.Errorf("errors %v", l.errs())
-	}
 }
