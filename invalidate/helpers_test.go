@@ -291,11 +291,20 @@ func (k *kit) calls(command string) (n int) {
 	return n
 }
 
-// position reads what the queue has written, by a number of its own and Postgres' position.
+// position reads what the queue has written last, by a number of its own and Postgres' position.
 func (k *kit) position() (number, position uint64) {
-	value := k.rdb.Get(k.ctx, PositionPrefix+k.id).Val()
+	k.tb.Helper()
+	for _, key := range k.rdb.Keys(k.ctx, PositionPrefix+k.id+"*").Val() {
+		if n, p := k.positionAt(key); n >= number {
+			number, position = n, p
+		}
+	}
+	return number, position
+}
+
+func (k *kit) positionAt(key string) (number, position uint64) {
 	var id string
-	_, _ = fmt.Sscan(value, &id, &number, &position) // none: 0
+	_, _ = fmt.Sscan(k.rdb.Get(k.ctx, key).Val(), &id, &number, &position) // none: 0
 	return number, position
 }
 

@@ -267,6 +267,100 @@ func TestLostReplyIsNoRollback(t *testing.T) {
 	}
 }
 
+// A link that was dark for a while delivers a write of the position behind later ones, once or several times: Redis has lost
+// nothing. What it does lose meanwhile or afterwards is told all the same.
+func TestDarkLinkIsNoRollback(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	proxy := livetest.NewProxy(t, r.Addr)
+	k := makeQueue(t, "redis://"+proxy.Addr, timeout(200*time.Millisecond))
+	k.rdb = connect(t, r.URL())
+	k.run()
+	k.canary(1)
+	first := PositionPrefix + k.id
+	late := func(turn int) {
+		t.Helper()
+		before := k.rdb.Keys(t.Context(), first+"*").Val()
+		proxy.Hold()
+		k.canary(uint64(10 * turn)) // by way of a new connection, behind one that times out
+		k.canary(uint64(10*turn + 1))
+		newest, _ := k.position()
+		was := map[string]uint64{}
+		for _, key := range before {
+			was[key], _ = k.positionAt(key)
+		}
+		proxy.Heal()
+		livetest.Eventually(t, soon, "the late write arrives", func() bool {
+			for _, key := range before {
+				if now, _ := k.positionAt(key); now != was[key] && now < newest {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	for turn := range 3 {
+		late(turn + 1)
+		k.canary(uint64(10*turn + 19))
+		k.canary(uint64(10*turn + 19))
+	}
+	if len(k.seen.gaps) != 0 {
+		t.Fatalf("gaps: %v", k.seen.gaps)
+	}
+	if keys := k.rdb.Keys(t.Context(), first+"*").Val(); len(keys) != 4 {
+		t.Errorf("it was written to %q, want another place each time", keys)
+	}
+	// Redis loses its data while the link is dark.
+	proxy.Hold()
+	failures := k.seen.failures()
+	k.markAt(90)
+	livetest.Eventually(t, soon, "a write has not come back", func() bool { return k.seen.failures() > failures })
+	if err := k.rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	k.canary(91)
+	k.canary(92)
+	proxy.Heal()
+	// And right afterwards.
+	for i, want := range []int{1, 2} {
+		if got := k.seen.gapsOf(GapRollback); got != want {
+			t.Errorf("%d gaps, want %d", got, want)
+		}
+		if err := k.rdb.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		k.canary(uint64(100 + i))
+	}
+}
+
+// Keys that were given up do not stay.
+func TestPositionsThatWereGivenUpEnd(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	proxy := livetest.NewProxy(t, r.Addr)
+	k := makeQueue(t, "redis://"+proxy.Addr, timeout(200*time.Millisecond))
+	k.rdb = connect(t, r.URL())
+	k.run()
+	k.canary(1)
+	proxy.Cut()
+	failures := k.seen.failures()
+	k.markAt(2)
+	livetest.Eventually(t, soon, "a write fails", func() bool { return k.seen.failures() > failures })
+	proxy.Heal()
+	k.canary(3)
+	k.canary(4)
+	if ttl := k.rdb.TTL(t.Context(), PositionPrefix+k.id).Val(); ttl <= 0 || ttl > endingTTL {
+		t.Errorf("the first key lives for %v", ttl)
+	}
+	if ttl := k.rdb.TTL(t.Context(), PositionPrefix+k.id+":1").Val(); ttl <= endingTTL {
+		t.Errorf("the second key lives for %v", ttl)
+	}
+	k.canary(5)
+	if len(k.seen.gaps) != 0 {
+		t.Errorf("gaps: %v", k.seen.gaps)
+	}
+}
+
 func TestTwoQueuesDoNotDisturbOneAnother(t *testing.T) {
 	t.Parallel()
 	r := livetest.NewRedis(t)
