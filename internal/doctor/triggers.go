@@ -240,7 +240,7 @@ func (d *Doctor) ownWrites(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	for _, b := range bounds {
 		d.Report.Warn("writes", "temp_file_limit is "+b[0]+": for pgevict's own triggers Postgres keeps all rows of a statement in temporary files, and one with more than that fails",
-			"allow more, or disable the triggers for large loads and tell of those by hand: pgnotify/triggers/README.md")
+			"allow more, or load large amounts without the triggers and tell of it by hand: see pgnotify/triggers/README.md")
 	}
 	return nil
 }

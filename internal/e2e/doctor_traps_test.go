@@ -51,7 +51,7 @@ func TestDoctorFindsTraps(t *testing.T) {
 		"our triggers, and a child that came later": {sql: plain, install: ofPlain, after: `CREATE TABLE child () INHERITS (t)`, status: 1,
 			want: [][]string{{"fail", "triggers", "public.child: pgevict's own are missing"}, {"warn", "triggers", "its part public.child"}}},
 		"our triggers, and little temporary space": {sql: plain + `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET temp_file_limit = ''10MB''', current_database()); END $$`, install: ofPlain,
-			want: [][]string{{"warn", "writes", "temp_file_limit is 10MB", "disable the triggers for large loads"}}, not: []string{"triggers"}},
+			want: [][]string{{"warn", "writes", "temp_file_limit is 10MB", "load large amounts without the triggers"}}, not: []string{"triggers"}},
 		"our triggers, and a role that may not notify": {sql: plain, install: ofPlain, status: 1,
 			after: `REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC; DO $$ BEGIN EXECUTE format('CREATE ROLE %I; GRANT UPDATE (a) ON t TO %1$I', 'mute of ' || current_database()); END $$`,
 			want:  [][]string{{"fail", "writes", "may write to public.t, but not call pg_notify", `GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO "mute of `}}},

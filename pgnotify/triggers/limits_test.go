@@ -144,6 +144,29 @@ func TestSurviveAnotherType(t *testing.T) {
 	}
 }
 
+// A statement may need more temporary space than there may be, for its triggers alone, also if they are disabled. README
+// says the way round.
+func TestLoadWithoutTriggers(t *testing.T) {
+	t.Parallel()
+	for _, parts := range []string{"", `PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t DEFAULT`} {
+		w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, pad text) `+parts, triggers.Table{Name: "t"})
+		exec(t, w.writer, `SET temp_file_limit = '1MB'; SET work_mem = '64kB'`)
+		const load = `INSERT INTO t SELECT i, repeat('x', 600) FROM generate_series(1, 5000) i`
+		if _, err := w.writer.Exec(t.Context(), load); err == nil || !strings.Contains(err.Error(), "temp_file_limit") {
+			t.Fatalf("an insert of more than there may be temporary space for: %v", err)
+		}
+		exec(t, w.writer, `BEGIN; DROP TRIGGER pgevict_insert ON t`)
+		exec(t, w.writer, load)
+		exec(t, w.writer, w.wanted.Script())
+		exec(t, w.writer, `SELECT pg_notify('events', '{"table":"t"}'); COMMIT`)
+		if sent := w.payloads(`SELECT 1`); !slices.Equal(sent, []string{`{"table":"t"}`}) {
+			t.Errorf("what was loaded sent %.300q", sent)
+		}
+		w.inOrder()
+		w.sends(`INSERT INTO t VALUES (0, 'x')`, "insert public.t nil→{id=0}")
+	}
+}
+
 func TestNeedNoRightsOfTheWriter(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, secret text)`, triggers.Table{Name: "t", Columns: []string{"a"}})
