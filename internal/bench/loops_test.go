@@ -22,6 +22,7 @@ const (
 const (
 	loopUnlink = "unlink" // one notification, one UNLINK, wait for the reply
 	loopNaive  = "naive"  // one notification, one DEL, wait for the reply
+	loopBatch  = "batch"  // all notifications that there are, one UNLINK of many keys, wait for the reply
 	loopRead   = "read"   // read the notifications, and nothing else
 	loopFresh  = "fresh"  // one notification, one SELECT, one SET, wait for each reply
 )
@@ -58,39 +59,82 @@ func runLoop(ctx context.Context, kind string) error {
 		key = eventKey
 	}
 	fmt.Println("listening")
+	var keys []string
+	apply := func(payloads ...string) error {
+		if kind == loopRead {
+			return nil
+		}
+		keys = keys[:0]
+		for _, payload := range payloads {
+			name, err := key(payload)
+			if err != nil {
+				return err
+			}
+			keys = append(keys, name)
+		}
+		switch kind {
+		case loopUnlink, loopBatch:
+			return rdb.Unlink(ctx, keys...).Err()
+		case loopNaive:
+			return rdb.Del(ctx, keys...).Err()
+		case loopFresh:
+			var row string
+			if err := rows.QueryRow(ctx, freshRow, strings.TrimPrefix(keys[0], "action:")).Scan(&row); err != nil {
+				return err
+			}
+			return rdb.Set(ctx, keys[0], row, 0).Err()
+		}
+		return fmt.Errorf("no such loop: %q", kind)
+	}
+	if kind == loopBatch {
+		return runBatches(ctx, conn, count, apply)
+	}
 	for n := 1; ; n++ {
 		notification, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
 		}
-		switch kind {
-		case loopUnlink, loopNaive:
-			name, err := key(notification.Payload)
-			if err != nil {
-				return err
-			}
-			command := rdb.Del
-			if kind == loopUnlink {
-				command = rdb.Unlink
-			}
-			if err := command(ctx, name).Err(); err != nil {
-				return err
-			}
-		case loopFresh:
-			name, err := key(notification.Payload)
-			if err != nil {
-				return err
-			}
-			var row string
-			if err := rows.QueryRow(ctx, freshRow, strings.TrimPrefix(name, "action:")).Scan(&row); err != nil {
-				return err
-			}
-			if err := rdb.Set(ctx, name, row, 0).Err(); err != nil {
-				return err
-			}
-		case loopRead:
+		if err := apply(notification.Payload); err != nil {
+			return err
 		}
 		if n%count == 0 {
+			fmt.Println(n)
+		}
+	}
+}
+
+// runBatches reads and applies side by side, as somebody does who wants to be fast and thinks of nothing else: what is read
+// and not yet applied is lost with a connection or the process, a Redis that is slow has the memory grow, or here the reading
+// stop and the queue of Postgres fill, and nobody notices if nothing is heard at all.
+func runBatches(ctx context.Context, conn *pgx.Conn, count int, apply func(payloads ...string) error) error {
+	const most = 1000
+	read, failed := make(chan string, 100*most), make(chan error, 1)
+	go func() {
+		for {
+			notification, err := conn.WaitForNotification(ctx)
+			if err != nil {
+				failed <- err
+				return
+			}
+			read <- notification.Payload
+		}
+	}()
+	var batch []string
+	for n := 0; ; {
+		batch = batch[:0]
+		select {
+		case payload := <-read:
+			batch = append(batch, payload)
+		case err := <-failed:
+			return err
+		}
+		for len(batch) < min(most, count-n%count) && len(read) > 0 {
+			batch = append(batch, <-read)
+		}
+		if err := apply(batch...); err != nil {
+			return err
+		}
+		if n += len(batch); n%count == 0 {
 			fmt.Println(n)
 		}
 	}

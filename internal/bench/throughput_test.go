@@ -13,8 +13,9 @@ import (
 )
 
 // BenchmarkThroughput measures how fast a backlog of changes to distinct rows is drained: from the commit of all of them
-// until the last of their keys is gone. It is set against a loop that deletes one key after the other, and against one
-// that only reads the notifications. All three listen all the time, each in its own database, and take turns.
+// until the last of their keys is gone. It is set against a loop that deletes one key after the other, one that deletes many
+// at once and keeps no promise, and one that only reads the notifications. All listen all the time, each in its own database,
+// and take turns.
 func BenchmarkThroughput(b *testing.B) {
 	b.Run("tcn", func(b *testing.B) { benchThroughput(b, "tcn", shortRow) })
 	b.Run("events/short", func(b *testing.B) { benchThroughput(b, "events", shortRow) })
@@ -35,11 +36,13 @@ func benchThroughput(b *testing.B, channel, descriptor string) {
 	environ := benchEnviron(b, oursURL, r.URL(), actionRules)
 	sidecar := startBenchSidecar(b, environ)
 	naiveLoop := startBenchLoop(b, loopNaive, channel, naiveURL, r.URL(), sample)
+	batchURL, batch := benchDatabase(b, pg, "batch", channel, descriptor, backlog)
+	batchLoop := startBenchLoop(b, loopBatch, channel, batchURL, r.URL(), backlog)
 	readLoop := startBenchLoop(b, loopRead, channel, readURL, r.URL(), backlog)
 	sidecar.ready()
 
-	var results [3]drained // pgevict, the naive loop, reading
-	var toNaive, toRead []float64
+	var results [4]drained // pgevict, the naive loop, the one that batches, reading
+	var toNaive, toBatch, toRead []float64
 	for range turns {
 		fillKeys(b, rdb, backlog, actionKey)
 		o := results[0].add(backlog, sidecar.Pid(), func() time.Duration {
@@ -48,8 +51,13 @@ func benchThroughput(b *testing.B, channel, descriptor string) {
 		sidecar.settle()
 		fillKeys(b, rdb, sample, actionKey)
 		n := results[1].add(sample, naiveLoop.Pid(), func() time.Duration { return drain(b, naive, naiveLoop.Pid(), sample, naiveLoop.wait) })
-		r := results[2].add(backlog, readLoop.Pid(), func() time.Duration { return drain(b, read, readLoop.Pid(), backlog, readLoop.wait) })
-		toNaive, toRead = append(toNaive, o/n), append(toRead, o/r)
+		fillKeys(b, rdb, backlog, actionKey)
+		f := results[2].add(backlog, batchLoop.Pid(), func() time.Duration { return drain(b, batch, batchLoop.Pid(), backlog, batchLoop.wait) })
+		if left := rdb.DBSize(b.Context()).Val(); left > 1 {
+			b.Errorf("%d keys are left by the loop that batches", left)
+		}
+		r := results[3].add(backlog, readLoop.Pid(), func() time.Duration { return drain(b, read, readLoop.Pid(), backlog, readLoop.wait) })
+		toNaive, toBatch, toRead = append(toNaive, o/n), append(toBatch, o/f), append(toRead, o/r)
 	}
 	if widened := sidecar.metric("pgevict_widened_total"); widened > 0 {
 		b.Errorf("%.0f targets were widened, so it was not each key that was deleted by itself", widened)
@@ -60,13 +68,15 @@ func benchThroughput(b *testing.B, channel, descriptor string) {
 	table(b, fmt.Sprintf("%d changes through %s\ta second\tCPU time each\tpgevict to it", backlog, channel),
 		line("pgevict", results[0], ""),
 		line("one DEL after the other", results[1], fmt.Sprintf("%.1f ×", median(toNaive))),
-		line("only reading", results[2], fmt.Sprintf("%.2f ×", median(toRead))))
+		line("batches without any safety", results[2], fmt.Sprintf("%.2f ×", median(toBatch))),
+		line("only reading", results[3], fmt.Sprintf("%.2f ×", median(toRead))))
 	b.ReportMetric(median(toNaive), "×naive")
+	b.ReportMetric(median(toBatch), "×batching")
 	b.ReportMetric(median(toRead), "×reading")
 	b.ReportMetric(median(results[0].rates), "changes/s")
 }
 
-// drained is what one of the three did in each turn: changes a second, and the processors' time for one, in µs.
+// drained is what one of them did in each turn: changes a second, and the processors' time for one, in µs.
 type drained struct{ rates, cpu []float64 }
 
 // add measures one turn and gives its rate.
