@@ -11,7 +11,7 @@ VERSION   ?= 18
 # Which of the tests of the whole program are about Redis.
 REDIS_TESTS := RedisIs|AccessRedis|TestNoKeyIsStaleAfterAnOutageOfACluster|TestNoKeyIsStaleAfterAnOutage/(Redis|sentinel)
 
-.PHONY: help build demo test test-postgres test-valkey bench lint deps
+.PHONY: help build demo test test-busy test-postgres test-valkey bench lint deps
 .DEFAULT_GOAL := build
 
 help: ## print what there is to make
@@ -25,6 +25,9 @@ demo: deps ## show the main job on a private Postgres and Redis; KEEP=1 leaves i
 
 test: deps ## run every test, with the race detector
 	$(GO) test -race -timeout 15m ./...
+
+test-busy: deps ## run every test beside eight busy processes: a test waits for what happens, and not for how long that takes
+	.ci/busy $(GO) test -race -timeout 55m ./...
 
 test-postgres: NEEDED += npm:npm node:nodejs
 test-postgres: deps ## run the tests that speak SQL on Postgres VERSION=13|14|15|16|17|18, a build of which comes from npm

@@ -73,6 +73,12 @@ func (s *benchSidecar) settle() {
 	livetest.Eventually(s.b, time.Minute, "nothing is pending", func() bool { return s.metric("pgevict_pending") == 0 })
 }
 
+// is reports whether the process answers so.
+func (s *benchSidecar) is(path string, want int) bool {
+	status, _, err := s.Get(s.b.Context(), path)
+	return err == nil && status == want
+}
+
 // metric adds up the series of a metric that have all the labels, each written as name="value".
 func (s *benchSidecar) metric(name string, labels ...string) float64 {
 	s.b.Helper()

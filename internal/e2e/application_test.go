@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
-	"pgevict/internal/livetest"
 	"pgevict/internal/livetest/workload"
 )
 
@@ -116,14 +115,26 @@ func (a *application) start() {
 	for _, key := range allKeys() {
 		a.must(a.Read(a.Context(), conn, key))
 	}
-	var writing, reading context.Context
+	var writing context.Context
 	writing, a.writers = context.WithCancel(a.Context())
-	reading, a.readers = context.WithCancel(a.Context())
 	for range 3 {
 		a.writing.Go(func() { a.Loop(writing, 4*time.Millisecond, a.write) })
+	}
+	a.startReaders()
+	a.Cleanup(a.stop)
+}
+
+func (a *application) startReaders() {
+	var reading context.Context
+	reading, a.readers = context.WithCancel(a.Context())
+	for range 3 {
 		a.reading.Go(func() { a.Loop(reading, 2*time.Millisecond, a.readAny) })
 	}
-	a.Cleanup(a.stop)
+}
+
+func (a *application) stopReaders() {
+	a.readers()
+	a.reading.Wait()
 }
 
 // write commits one transaction, or now and then rolls it back.
@@ -180,7 +191,7 @@ func (a *application) readAny(ctx context.Context, conn *pgx.Conn) error {
 func (a *application) work() {
 	a.Helper()
 	writes, fills := a.writes.Load()+100, a.Fills()+100
-	livetest.Eventually(a, 30*time.Second, "the application works", func() bool {
+	eventually(a, "the application works", func() bool {
 		return a.writes.Load() >= writes && a.Fills() >= fills
 	})
 }
@@ -204,13 +215,13 @@ func (a *application) miss() {
 func (a *application) write100() {
 	a.Helper()
 	writes := a.writes.Load() + 100
-	livetest.Eventually(a, 30*time.Second, "the application writes", func() bool { return a.writes.Load() >= writes })
+	eventually(a, "the application writes", func() bool { return a.writes.Load() >= writes })
 }
 
 // fill100 waits until the readers have filled some of the cache.
 func (a *application) fill100() {
 	a.Helper()
-	livetest.Eventually(a, 60*time.Second, "the readers fill the cache", func() bool {
+	eventually(a, "the readers fill the cache", func() bool {
 		pipe, cached := a.cache.Pipeline(), 0
 		var values []*redis.StringCmd
 		for _, key := range allKeys() {
@@ -233,6 +244,5 @@ func (a *application) stopWriters() {
 
 func (a *application) stop() {
 	a.stopWriters()
-	a.readers()
-	a.reading.Wait()
+	a.stopReaders()
 }

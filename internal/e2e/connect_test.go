@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -147,7 +146,7 @@ func TestAccessRedisCertificatesRotate(t *testing.T) {
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
-	livetest.Eventually(t, 20*time.Second, "not ready", func() bool { return p.is("/readyz", http.StatusServiceUnavailable) })
+	eventually(t, "not ready", func() bool { return p.is("/readyz", http.StatusServiceUnavailable) })
 	mount(after)
 	w.deletes(p, "2")
 }
@@ -170,7 +169,7 @@ func TestAccessRedisPasswordRotates(t *testing.T) {
 	if err := w.cache.Do(t.Context(), "CLIENT", "KILL", "USER", "evictor").Err(); err != nil {
 		t.Fatal(err)
 	}
-	livetest.Eventually(t, 20*time.Second, "it is refused", func() bool { return p.metric(`pgevict_redis_errors_total{kind="noauth"}`) > 0 })
+	eventually(t, "it is refused", func() bool { return p.metric(`pgevict_redis_errors_total{kind="noauth"}`) > 0 })
 	mount(after)
 	w.deletes(p, "2")
 	p.silent(before, after, url.QueryEscape(after))

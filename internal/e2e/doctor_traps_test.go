@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -171,7 +170,7 @@ func TestDoctorOfARedisThatTakesNoWrites(t *testing.T) {
 		}
 		occupy(t, r.Dir+"/taken")
 		_ = client.Do(t.Context(), "BGSAVE").Err() // it fails in the background
-		livetest.Eventually(t, 20*time.Second, "the save has failed", func() bool {
+		eventually(t, "the save has failed", func() bool {
 			return redis.HasErrorPrefix(client.Set(t.Context(), "somebody:else", "2", 0).Err(), "MISCONF")
 		})
 		findings, text, status := diagnose(t, []string{"DATABASE_URL=" + database, "REDIS_URL=" + r.URL(), rules})

@@ -122,7 +122,7 @@ func TestStrangersAtThePort(t *testing.T) {
 	c := &crowd{t: t, addr: addr}
 	few := func(most int) {
 		t.Helper()
-		livetest.Eventually(t, 40*time.Second, "their connections are closed", func() bool { return connections() <= most })
+		eventually(t, "their connections are closed", func() bool { return connections() <= most })
 	}
 
 	// One header, and no end of it.

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"pgevict/internal/livetest"
 )
@@ -31,7 +30,7 @@ rules:
 	w.rest(p)
 	w.redisLink.Cut()
 	w.exec(`INSERT INTO actions VALUES (5)`)
-	livetest.Eventually(t, 10*time.Second, "Redis is away", func() bool { return p.metric(`pgevict_connected{peer="redis"}`) == 0 })
+	eventually(t, "Redis is away", func() bool { return p.metric(`pgevict_connected{peer="redis"}`) == 0 })
 	if n := p.metric("pgevict_pending"); n != 2 {
 		t.Errorf("pgevict_pending is %v while a key and a pattern wait", n)
 	}

@@ -19,7 +19,7 @@ func (o *outageTest) pair(i int) (master, replica *livetest.Redis) {
 // waitTakenOver waits until a replica serves its master's slots, of which slot is one.
 func (o *outageTest) waitTakenOver(slot int, replica *livetest.Redis) {
 	o.Helper()
-	livetest.Eventually(o, time.Minute, "the replica takes over", func() bool { return o.cluster.Master(slot) == replica })
+	eventually(o, "the replica takes over", func() bool { return o.cluster.Master(slot) == replica })
 }
 
 // hang has a master hang whose replica is not there to take over. It goes on with all it had.
@@ -66,10 +66,12 @@ func (o *outageTest) reshard() {
 	}
 }
 
-// othersGo checks that keys of masters that are not away go at once, though the sidecar waits for the one that is.
+// othersGo checks that keys of masters that are not away do not wait for the one that is, for which the sidecar waits as long
+// as timeout. A machine that is busy may keep some of them waiting.
 func (o *outageTest) othersGo(away *livetest.Redis, timeout time.Duration) {
 	o.Helper()
 	conn := o.connect()
+	var all []time.Duration
 	for id := 1_000_000; id < 1_000_030; id++ {
 		key := fmt.Sprintf("action:%d", id)
 		if o.cluster.Master(livetest.Slot(key)) == away {
@@ -78,9 +80,11 @@ func (o *outageTest) othersGo(away *livetest.Redis, timeout time.Duration) {
 		o.set(key)
 		_, err := conn.Exec(o.Context(), `INSERT INTO actions VALUES ($1)`, id)
 		o.must(err)
-		if took := o.waitGone(key); took > timeout/3 {
-			o.Errorf("%s took %v while another master was away", key, took)
-		}
+		all = append(all, o.waitGone(key))
+	}
+	slices.Sort(all)
+	if took := all[len(all)/2]; took > timeout/3 {
+		o.Errorf("half of the keys took more than %v while another master was away: %v", took, all)
 	}
 }
 

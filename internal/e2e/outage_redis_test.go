@@ -4,9 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"pgevict/internal/livetest"
 )
 
 // appendOnly has Redis write a file of each command, and never anew.
@@ -32,7 +29,7 @@ func (o *outageTest) refusals(kind string) float64 {
 // waitRefused waits until that has happened once more.
 func (o *outageTest) waitRefused(kind string, before float64) {
 	o.Helper()
-	livetest.Eventually(o, 30*time.Second, "an error "+kind, func() bool { return o.refusals(kind) > before })
+	eventually(o, "an error "+kind, func() bool { return o.refusals(kind) > before })
 }
 
 // evicted is how many keys have been deleted.
@@ -43,7 +40,7 @@ func (o *outageTest) evicted() float64 {
 // waitEvicted waits until more keys have been deleted.
 func (o *outageTest) waitEvicted(before float64) {
 	o.Helper()
-	livetest.Eventually(o, 30*time.Second, "keys are deleted", func() bool { return o.evicted() >= before+10 })
+	eventually(o, "keys are deleted", func() bool { return o.evicted() >= before+10 })
 }
 
 // configure sets parameters of Redis.

@@ -31,7 +31,7 @@ func (o *outageTest) lagging(master, replica *livetest.Redis) {
 // waitPromoted waits until the sentinels say that a server is the master.
 func (o *outageTest) waitPromoted(r *livetest.Redis) {
 	o.Helper()
-	livetest.Eventually(o, time.Minute, "the sentinels make the replica the master", func() bool {
+	eventually(o, "the sentinels make the replica the master", func() bool {
 		master, err := o.sentinels.Master()
 		return err == nil && master == r
 	})

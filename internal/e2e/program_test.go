@@ -7,11 +7,22 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"pgevict/internal/livetest"
 )
+
+// patience is how long a test waits for what must happen. How soon it happens is measured elsewhere, in internal/bench: a test
+// that fails because the machine is busy says nothing.
+const patience = 2 * time.Minute
+
+// eventually waits until the answer is yes.
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	livetest.Eventually(tb, patience, what, ok)
+}
 
 // program is a pgevict that runs, and a test that fails when it does not do as it should.
 type program struct {
@@ -52,9 +63,9 @@ func (p *program) kill() {
 }
 
 // exit waits for the end of the process, and returns its status.
-func (p *program) exit(within time.Duration) int {
+func (p *program) exit() int {
 	p.tb.Helper()
-	status, err := p.Exit(within)
+	status, err := p.Exit(patience)
 	p.must(err)
 	return status
 }
@@ -62,9 +73,8 @@ func (p *program) exit(within time.Duration) int {
 // stop asks it to end, as an orchestrator does, and returns its status.
 func (p *program) stop() int {
 	p.tb.Helper()
-	status, err := p.Stop()
-	p.must(err)
-	return status
+	p.signal(syscall.SIGTERM)
+	return p.exit()
 }
 
 // logged waits for the first line of the log whose message begins so.
@@ -84,7 +94,7 @@ func (p *program) loggedAfter(n int, message string) livetest.Entry {
 // said waits for a line of the log that has all of these, and passes over the first n.
 func (p *program) said(n int, parts ...string) {
 	p.tb.Helper()
-	if _, ok := p.Log.Wait(n, 30*time.Second, func(line string) bool {
+	if _, ok := p.Log.Wait(n, patience, func(line string) bool {
 		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) })
 	}); !ok {
 		p.tb.Errorf("%s did not log %q", p, parts)
@@ -107,7 +117,7 @@ func (p *program) is(path string, want int) bool {
 
 func (p *program) waitReady() {
 	p.tb.Helper()
-	livetest.Eventually(p.tb, 30*time.Second, "ready", func() bool { return p.is("/readyz", http.StatusOK) })
+	eventually(p.tb, "ready", func() bool { return p.is("/readyz", http.StatusOK) })
 }
 
 // metrics returns each series with its labels; none if there is no answer.
@@ -152,7 +162,7 @@ func (p *program) waitApplied(t time.Time) {
 
 func (p *program) waitMetrics(what string, ok func(asked time.Time, m livetest.Metrics) bool) {
 	p.tb.Helper()
-	livetest.Eventually(p.tb, 40*time.Second, what, func() bool {
+	eventually(p.tb, what, func() bool {
 		asked := time.Now()
 		return ok(asked, p.metrics())
 	})
@@ -166,7 +176,7 @@ func positionAfter(t, asked time.Time, m livetest.Metrics) bool {
 // command runs pgevict to its end.
 func command(tb testing.TB, environ []string, stdin string, args ...string) (stdout, stderr string, status int) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	p := &livetest.Program{Path: livetest.ProgramPath(tb, livetest.AsTested), Environ: environ, Args: args, Stdin: strings.NewReader(stdin)}
 	status, err := p.Run(ctx)

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"testing"
 	"time"
-
-	"pgevict/internal/livetest"
 )
 
 // TestRedisIsFull has a Redis that refuses to write and still deletes: an alert, but neither a gap nor an outage.
@@ -18,11 +16,11 @@ func TestRedisIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	const oom = `pgevict_redis_errors_total{kind="oom"}`
-	livetest.Eventually(t, 10*time.Second, "an alert", func() bool { return p.metric(oom) > 0 })
+	eventually(t, "an alert", func() bool { return p.metric(oom) > 0 })
 	w.exec(`INSERT INTO actions VALUES (1)`)
 	w.waitGone("action:1")
 	before := p.metric(oom)
-	livetest.Eventually(t, 10*time.Second, "more canaries", func() bool { return p.metric(oom) > before+3 })
+	eventually(t, "more canaries", func() bool { return p.metric(oom) > before+3 })
 	if !p.is("/readyz", http.StatusOK) {
 		t.Error("not ready, though each delete is done")
 	}
@@ -46,7 +44,7 @@ func TestRedisIsReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.exec(`INSERT INTO actions VALUES (1)`)
-	livetest.Eventually(t, 10*time.Second, "the refusal is counted", func() bool { return p.metric(`pgevict_redis_errors_total{kind="readonly"}`) > 0 })
+	eventually(t, "the refusal is counted", func() bool { return p.metric(`pgevict_redis_errors_total{kind="readonly"}`) > 0 })
 	if p.metric("pgevict_pending") == 0 {
 		t.Error("nothing waits, though Redis has refused it")
 	}

@@ -48,7 +48,7 @@ func (w *world) query(sql string, args ...any) (text string) {
 // waitValue waits until a key has a value.
 func (w *world) waitValue(key, value string) {
 	w.Helper()
-	livetest.Eventually(w, 20*time.Second, key+" is "+value, func() bool { return w.value(key) == value })
+	eventually(w, key+" is "+value, func() bool { return w.value(key) == value })
 }
 
 func TestRefresh(t *testing.T) {
@@ -122,7 +122,7 @@ rules:
 	w.exec(`INSERT INTO items VALUES (1000, 'a', 0), (1001, 'b', 0); UPDATE items SET n = id - 1000 WHERE id >= 1000 AND id < 2000`)
 	w.waitGone("wrong:1000")
 	w.waitValue("wrong:1001", "100")
-	livetest.Eventually(t, 20*time.Second, "slow:1000 is right, or gone with slow:1001, which takes too long", func() bool {
+	eventually(t, "slow:1000 is right, or gone with slow:1001, which takes too long", func() bool {
 		value := w.value("slow:1000")
 		return value == "0" || value == ""
 	})
@@ -286,7 +286,7 @@ func TestRefreshedKeysAreNeverStale(t *testing.T) {
 		second.waitReady()
 	}
 	refreshed := first.metric(`pgevict_refreshed_total{rule="items"}`)
-	livetest.Eventually(t, 20*time.Second, "the first refreshes", func() bool {
+	eventually(t, "the first refreshes", func() bool {
 		return first.metric(`pgevict_refreshed_total{rule="items"}`) > refreshed+100
 	})
 	stop()

@@ -21,9 +21,9 @@ func TestStop(t *testing.T) {
 		t.Run(name+" when nothing waits", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil, oneTable+tcnTrigger("actions"), oneRule)
-			p := w.serveReady()
+			p := w.serveReady("PGEVICT_GRACE=1h") // which it does not wait for
 			p.signal(sig)
-			if status := p.exit(5 * time.Second); status != 0 {
+			if status := p.exit(); status != 0 {
 				t.Errorf("status %d", status)
 			}
 		})
@@ -50,7 +50,7 @@ func TestStop(t *testing.T) {
 			t.Error("HTTP went before the rest")
 		}
 		w.redisLink.Heal()
-		if status := p.exit(20 * time.Second); status != 0 {
+		if status := p.exit(); status != 0 {
 			t.Errorf("status %d", status)
 		}
 		for id := range 5 {
@@ -66,8 +66,8 @@ func TestStop(t *testing.T) {
 		if status := p.stop(); status != 1 {
 			t.Errorf("status %d", status)
 		}
-		if took := time.Since(began); took < 900*time.Millisecond || took > time.Second+heartbeat+slack {
-			t.Errorf("it took %v", took)
+		if took := time.Since(began); took < 900*time.Millisecond {
+			t.Errorf("it took only %v", took)
 		}
 		lines := p.Log.Lines()
 		if last := lines[len(lines)-1]; !strings.Contains(last, "stopped with 5 targets") {
@@ -79,7 +79,7 @@ func TestStop(t *testing.T) {
 		_, p := fiveWait(t, "1h")
 		p.signal(syscall.SIGTERM)
 		p.logged("stopping")
-		livetest.Eventually(t, 5*time.Second, "it ends at once", func() bool {
+		eventually(t, "it ends at once", func() bool {
 			p.signal(syscall.SIGTERM) // one that comes within a moment of the first is taken for the same
 			select {
 			case <-p.Done():
@@ -100,7 +100,7 @@ func fiveWait(t *testing.T, grace string) (*world, *program) {
 	}
 	w.redisLink.Cut()
 	w.exec(`INSERT INTO actions SELECT generate_series(0, 4)`)
-	livetest.Eventually(t, 10*time.Second, "five wait", func() bool { return p.metric("pgevict_pending") == 5 })
+	eventually(t, "five wait", func() bool { return p.metric("pgevict_pending") == 5 })
 	return w, p
 }
 
@@ -202,7 +202,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		_, ready := p.get("/readyz")
 		_, metrics := p.get("/metrics")
 		p.signal(syscall.SIGTERM)
-		p.exit(20 * time.Second)
+		p.exit()
 		show("serve", p.Log.String()+ready+metrics)
 	}
 	tail := start(t, environ(wrong, wrong), "tail")

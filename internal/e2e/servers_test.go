@@ -97,6 +97,6 @@ func (w *world) has(key string) bool {
 func (w *world) waitGone(key string) time.Duration {
 	w.Helper()
 	began := time.Now()
-	livetest.Eventually(w, 20*time.Second, "gone: "+key, func() bool { return !w.has(key) })
+	eventually(w, "gone: "+key, func() bool { return !w.has(key) })
 	return time.Since(began)
 }

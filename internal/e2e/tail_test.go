@@ -5,9 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"pgevict/internal/livetest"
 )
 
 // TestTail prints real writes, and deletes nothing.
@@ -20,7 +17,7 @@ func TestTail(t *testing.T) {
 	w.exec(`INSERT INTO actions VALUES (1, 'x')`)
 	w.exec(`UPDATE actions SET note = 'y'`)
 	w.exec(`DELETE FROM actions`)
-	livetest.Eventually(t, 10*time.Second, "six lines", func() bool { return len(p.Out.Lines()) == 6 })
+	eventually(t, "six lines", func() bool { return len(p.Out.Lines()) == 6 })
 	var got []string
 	for _, line := range p.Out.Lines() {
 		e := readExplained(t, line)

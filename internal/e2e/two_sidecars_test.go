@@ -61,7 +61,7 @@ func TestTwoSidecars(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []*program{first, third} {
-		livetest.Eventually(t, 10*time.Second, "a gap", func() bool { return p.gaps("redis_rollback") == 1 })
+		eventually(t, "a gap", func() bool { return p.gaps("redis_rollback") == 1 })
 		w.rest(p)
 		if status := p.stop(); status != 0 {
 			t.Errorf("status %d", status)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,32 +26,37 @@ func Foreign() []string {
 	return keys
 }
 
+// chunk is how many commands go at once, so that a server that is slow need not answer all of them in the time for one.
+const chunk = 500
+
 // PutForeign puts those keys into the cache, each with its own name as its value.
 func (a *App) PutForeign(ctx context.Context) error {
-	pipe := a.Cache.Pipeline()
-	for _, key := range Foreign() {
-		pipe.Set(ctx, key, key, 0)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("put keys that no rule makes: %w", err)
+	for keys := range slices.Chunk(Foreign(), chunk) {
+		pipe := a.Cache.Pipeline()
+		for _, key := range keys {
+			pipe.Set(ctx, key, key, 0)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("put keys that no rule makes: %w", err)
+		}
 	}
 	return nil
 }
 
 // LostForeign lists those that are not there any more, or not as they were.
-func (a *App) LostForeign(ctx context.Context) ([]string, error) {
-	pipe, keys := a.Cache.Pipeline(), Foreign()
-	values := make([]*redis.StringCmd, len(keys))
-	for i, key := range keys {
-		values[i] = pipe.Get(ctx, key)
-	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("read keys that no rule makes: %w", err)
-	}
-	var lost []string
-	for i, key := range keys {
-		if values[i].Val() != key {
-			lost = append(lost, key)
+func (a *App) LostForeign(ctx context.Context) (lost []string, err error) {
+	for keys := range slices.Chunk(Foreign(), chunk) {
+		pipe, values := a.Cache.Pipeline(), make([]*redis.StringCmd, len(keys))
+		for i, key := range keys {
+			values[i] = pipe.Get(ctx, key)
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("read keys that no rule makes: %w", err)
+		}
+		for i, key := range keys {
+			if values[i].Val() != key {
+				lost = append(lost, key)
+			}
 		}
 	}
 	return lost, nil
