@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -91,4 +93,26 @@ func sortedSeries(m livetest.Metrics) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// TestASweepHasAnEnd wants how many keys a sweep deleted, and how long it took, in the log and in the metrics.
+func TestASweepHasAnEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil, oneTable+tcnTrigger("actions"), oneRule)
+	const keys = 2500
+	for i := range keys {
+		w.set(fmt.Sprintf("action:%d", i))
+	}
+	p := w.serveReady()
+	end := p.logged("swept")
+	if n := end.Field("keys"); n != strconv.Itoa(keys) {
+		t.Errorf("swept %q keys of %d: %v", n, keys, end)
+	}
+	if seconds, err := strconv.ParseFloat(end.Field("seconds"), 64); err != nil || seconds <= 0 || seconds > 30 {
+		t.Errorf("it took %q: %v", end.Field("seconds"), err)
+	}
+	m := p.metrics()
+	if m["pgevict_swept_keys_total"] != keys || m["pgevict_sweep_seconds_count"] != m["pgevict_sweeps_total"] || m["pgevict_sweep_seconds_sum"] <= 0 {
+		t.Errorf("metrics: %v keys in %v sweeps of %v", m["pgevict_swept_keys_total"], m["pgevict_sweep_seconds_count"], m["pgevict_sweeps_total"])
+	}
 }

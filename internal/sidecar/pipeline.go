@@ -73,7 +73,14 @@ func (p *pipeline) Gap(reason string, tables ...pgnotify.Table) {
 	default:
 		p.log.Info("changes may have been missed: sweeping every key of the rules", fields...)
 	}
+	p.metrics.SweepBegins()
 	p.queue.Sweep(p.rules.Sweep(concerned...)...)
+}
+
+// Swept is told when every sweep that was under way has been done.
+func (p *pipeline) Swept() {
+	took, keys := p.metrics.Swept()
+	p.log.Info("swept", zap.Int64("keys", keys), zap.Float64("seconds", took.Seconds()))
 }
 
 func (p *pipeline) Mark(m pgnotify.Mark) {

@@ -47,6 +47,7 @@ func Serve(ctx context.Context, p Process) error {
 		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     cfg.DryRun,
 		Gap:        func(reason string) { pipe.Gap(reason) },
+		Swept:      pipe.Swept,
 		Log:        log,
 	}
 	m.Observe(&options)

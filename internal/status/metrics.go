@@ -19,11 +19,12 @@ type Metrics struct {
 
 	changes, found, evicted, refreshed, unread, widened, gaps, unreadable, redisErrors *prometheus.CounterVec
 
-	sweeps           prometheus.Counter
-	apply, roundTrip prometheus.Histogram
-	connected        *prometheus.GaugeVec
-	queueUsage       prometheus.Gauge
-	postgres, redis  *peer // for the probes
+	sweeps, sweptKeys           prometheus.Counter
+	apply, roundTrip, sweepTime prometheus.Histogram
+	connected                   *prometheus.GaugeVec
+	queueUsage                  prometheus.Gauge
+	postgres, redis             *peer // for the probes
+	sweep                       sweep
 
 	// Looking a counter up by its labels costs more than matching a change, so the listener's goroutine remembers them.
 	changeCounters counters[changeLabels]
@@ -81,6 +82,10 @@ func NewMetrics(version string) *Metrics {
 	m.redisErrors = counter("pgevict_redis_errors_total", "Errors of Redis, and failures to reach it.", "kind")
 
 	m.sweeps = prometheus.NewCounter(prometheus.CounterOpts{Name: "pgevict_sweeps_total", Help: "Sweeps done after gaps."})
+	m.sweptKeys = prometheus.NewCounter(prometheus.CounterOpts{Name: "pgevict_swept_keys_total",
+		Help: "Keys, and fields of hashes, that are gone since a sweep began and before it ended, those that changes deleted meanwhile among them."})
+	m.sweepTime = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pgevict_sweep_seconds",
+		Help: "How long a sweep took, without second deletes.", Buckets: prometheus.ExponentialBuckets(0.01, 3, 13)}) // to about an hour and a half
 	buckets := prometheus.ExponentialBuckets(0.00025, 2, 20) // to about two minutes
 	m.apply = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pgevict_apply_seconds",
 		Help: "From a change read from Postgres to its target acknowledged by Redis.", Buckets: buckets})
@@ -93,7 +98,7 @@ func NewMetrics(version string) *Metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgevict_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()}})
 	build.Set(1)
-	m.registry.MustRegister(m.sweeps, m.apply, m.roundTrip, m.connected, m.queueUsage, build,
+	m.registry.MustRegister(m.sweeps, m.sweptKeys, m.sweepTime, m.apply, m.roundTrip, m.connected, m.queueUsage, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.setConnected(m.postgres, false)
 	m.setConnected(m.redis, false)
@@ -167,7 +172,7 @@ func (m *Metrics) Target(t rules.Target, widened rules.Reason) {
 // Observe has a queue tell the metrics.
 func (m *Metrics) Observe(o *invalidate.Options) {
 	q := queueObserver{m}
-	o.Observer, o.RefreshObserver, o.RedisObserver, o.Swept = q, q, q, m.sweeps.Inc
+	o.Observer, o.RefreshObserver, o.RedisObserver = q, q, q
 }
 
 // queueObserver is apart from the listener's observer since both tell who is connected.
@@ -184,6 +189,7 @@ func (o queueObserver) Failed(kind string) {
 func (o queueObserver) Connected(up bool) { o.setConnected(o.redis, up) }
 func (o queueObserver) Evicted(t rules.Target, keys int64) {
 	o.evicted.WithLabelValues(t.Rule()).Add(float64(keys))
+	o.sweep.gone(keys)
 }
 func (o queueObserver) Widened(into rules.Target, targets int) {
 	o.widened.WithLabelValues(into.Rule(), "pending").Add(float64(targets))
