@@ -73,6 +73,7 @@ func (l *Listener) Run(ctx context.Context, h Handler) {
 	limit := l.limit()
 	for {
 		s := newSession(l, h, why, limit)
+		s.down = down
 		err := s.run(ctx)
 		l.Observer.Listening(err)
 		if ctx.Err() != nil {

@@ -24,6 +24,7 @@ type session struct {
 	handler  Handler
 	gap      string        // why there is a gap before this session
 	limit    time.Duration // for what takes more than a moment
+	down     time.Time     // since when nothing is heard
 	ready    bool          // the session got as far as to hear everything
 
 	conn     *pgconn.PgConn
@@ -81,7 +82,8 @@ func (s *session) run(ctx context.Context) error {
 	// What was committed before the LISTEN is repaired by the sweep of this gap; what comes after it is heard.
 	s.ready = true
 	s.listener.Observer.Listening(nil)
-	s.listener.Log.Info("listening to Postgres", zap.Uint32("pid", conn.PID()), zap.String("gap", s.gap))
+	s.listener.Log.Info("listening to Postgres", zap.Uint32("pid", conn.PID()), zap.String("gap", s.gap),
+		zap.Duration("after", time.Since(s.down).Round(time.Millisecond)))
 	s.handler.Gap(s.gap)
 	s.received = s.watch.received
 	defer s.watch.close()
