@@ -33,8 +33,7 @@ const refreshesPerStep = 256
 // and the version of what was written last. Whoever deletes the key deletes the lease too, so a refresh that read before
 // that has lost it. Refreshes share a lease, and of two the one that read less does not write over the other: that is
 // told by the versions. A lease that was evicted, expired or rolled back is one that was lost, and then the key is
-// deleted. So is one of which the version is higher than any that can be read now: the Postgres that it comes from is
-// gone, and one that had not heard of all has taken its place.
+// deleted.
 const (
 	// takeLease returns the lease's text, or nothing where only what is cached is to be refreshed and the key is not.
 	// KEYS: the key, the lease. ARGV: a text for a new lease, its time to live in ms, 1 for only what is cached.
@@ -47,15 +46,14 @@ if not lease then
 end
 return string.match(lease, '^%S+')`
 
-	// setUnderLease returns 1: set; 0: the key is not cached any more; -1: the lease is lost; a text: what is there is newer,
-	// of that version.
+	// setUnderLease returns 1: set; 0: what is there, or is not any more, is newer; -1: the lease is lost.
 	// KEYS: the key, the lease. ARGV: the lease's text, its time to live in ms, the version, the value, 1 for only what
 	// is cached, the value's time to live in ms or 0 to keep that of the key. Versions are compared as texts, since Lua's
 	// numbers are not exact.
 	setUnderLease = `
 local text, version = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%d+)$')
 if text ~= ARGV[1] then return -1 end
-if #version > #ARGV[3] or #version == #ARGV[3] and version > ARGV[3] then return version end
+if #version > #ARGV[3] or #version == #ARGV[3] and version > ARGV[3] then return 0 end
 if ARGV[5] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 if ARGV[6] == '0' then
   redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL')
@@ -155,18 +153,12 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 		}
 	}
 	s.cluster.do(ctx, writes)
-	newer := map[rules.Target]uint64{}
 	for i, o := range writes {
-		reply, err := o.cmd.(*redis.Cmd).Result()
-		version, _ := reply.(string)
+		reply, err := o.cmd.(*redis.Cmd).Int()
 		switch {
-		case err == nil && reply == int64(1):
+		case err == nil && reply == 1:
 			s.q.opts.RefreshObserver.Refreshed(writing[i].target, nil)
-		case err == nil && reply == int64(0):
-		case err == nil && version != "":
-			if newer[o.target], err = strconv.ParseUint(version, 10, 64); err != nil {
-				doomed = append(doomed, o.target)
-			}
+		case err == nil && reply == 0:
 		default:
 			if err != nil {
 				s.failed(fmt.Errorf("set a key of the rule %q: %w", writing[i].target.Rule(), err))
@@ -174,31 +166,8 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 			doomed = append(doomed, o.target)
 		}
 	}
-	doomed = append(doomed, s.outOfReach(ctx, newer, failed)...)
 	s.deleteInstead(ctx, doomed, failed)
 	return failed
-}
-
-// outOfReach returns those of some keys that were set with versions which Postgres has not come to: to be deleted, since the
-// change for which they were to be read anew may not be in them. As a rule there are none, and what is newer was read by
-// another sidecar a moment later. Whoever reads once more, after that, has at least its version.
-func (s *shard) outOfReach(ctx context.Context, newer map[rules.Target]uint64, failed map[rules.Target]error) (doomed []rules.Target) {
-	if len(newer) == 0 {
-		return nil
-	}
-	targets := slices.Collect(maps.Keys(newer))
-	for i, v := range s.q.opts.Read(ctx, targets) {
-		switch t := targets[i]; {
-		case v.Err != nil && ctx.Err() != nil:
-			failed[t] = v.Err
-		case v.Err != nil:
-			s.readFailed(t, v.Err)
-			doomed = append(doomed, t)
-		case v.Version < newer[t]:
-			doomed = append(doomed, t)
-		}
-	}
-	return doomed
 }
 
 // takeLeases returns the keys that are to be read, each with its lease.
