@@ -1,6 +1,7 @@
 package invalidate
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"pgevict/internal/livetest"
 	"pgevict/invalidate/redisnode"
+	"pgevict/rules"
 )
 
 // A lease goes before its key, or a refresh could set the key between the two.
@@ -60,5 +62,35 @@ func TestLeaseInASlotThatMoves(t *testing.T) {
 		if keys := k.onNode(r).Keys(t.Context(), "*r:1").Val(); len(keys) != 0 {
 			t.Errorf("left: %v", keys)
 		}
+	}
+}
+
+// What does not fit beside the others is asked for again.
+func TestRefreshesOfWhichFewFit(t *testing.T) {
+	t.Parallel()
+	const fit = 7
+	l := newLibrary(1)
+	k := makeQueue(t, livetest.NewRedis(t).URL(), func(o *Options) {
+		o.Read = func(ctx context.Context, targets []rules.Target) []Value {
+			values := l.read(ctx, targets[:min(fit, len(targets))])
+			for range len(targets) - len(values) {
+				values = append(values, Value{Unread: true})
+			}
+			return values
+		}
+	})
+	for i := range 100 {
+		l.set(fmt.Sprint(i), fmt.Sprint("new ", i))
+	}
+	k.set(numbered("r:%d", 100)...)
+	k.Add(ids(refreshed(t, ""), "r", 0, 100)...)
+	k.run().idle()
+	for i := range 100 {
+		if got, want := k.value(fmt.Sprintf("r:%d", i)), fmt.Sprint("new ", i); got != want {
+			t.Fatalf("r:%d is %q", i, got)
+		}
+	}
+	if n := l.reads.Load(); n != 100 {
+		t.Errorf("%d reads", n)
 	}
 }

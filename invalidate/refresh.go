@@ -23,6 +23,7 @@ type Value struct {
 	Text    string
 	Found   bool   // false: there is no such row, so the key is deleted
 	Version uint64 // of the snapshot that was read; one that shows more never has a lower one
+	Unread  bool   // the others are as large as fits at a time, so it is to be asked for again
 	Err     error  // it could not be read, so the key is deleted
 }
 
@@ -46,14 +47,14 @@ if not lease then
 end
 return string.match(lease, '^%S+')`
 
-	// setUnderLease returns 1: set; 0: what is there, or is not any more, is newer; -1: the lease is lost.
+	// setUnderLease returns one of the lease constants.
 	// KEYS: the key, the lease. ARGV: the lease's text, its time to live in ms, the version, the value, 1 for only what
 	// is cached, the value's time to live in ms or 0 to keep that of the key. Versions are compared as texts, since Lua's
 	// numbers are not exact.
 	setUnderLease = `
 local text, version = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%d+)$')
 if text ~= ARGV[1] then return -1 end
-if #version > #ARGV[3] or #version == #ARGV[3] and version > ARGV[3] then return 0 end
+if #version > #ARGV[3] or #version == #ARGV[3] and version > ARGV[3] then return 2 end
 if ARGV[5] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 if ARGV[6] == '0' then
   redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL')
@@ -62,6 +63,16 @@ else
 end
 redis.call('SET', KEYS[2], text .. ' ' .. ARGV[3], 'PX', ARGV[2])
 return 1`
+)
+
+// What setUnderLease returns.
+const (
+	// -1: the lease is lost.
+	leaseNotCached = 0 // and only what is cached is to be refreshed
+	leaseWritten   = 1
+	// What was written last is newer. If it still is when the key has been read once more, it is of a past that Postgres has
+	// lost, as in a failover to a standby that lagged.
+	leaseAhead = 2
 )
 
 // leaseTTL is how long a refresh may take from its lease to its write. Only a write prolongs it, so that a lease ends of which
@@ -91,6 +102,7 @@ type inProgress struct {
 	how    *rules.Refresh
 	beside string // the key of its lease
 	lease  string // its text
+	outrun bool   // a newer value than the one that was read had been written
 }
 
 func (r inProgress) onlyCached() string {
@@ -127,18 +139,28 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 			failed[t] = err
 		}
 	})
-	read := make([]rules.Target, len(leased))
+	s.deleteInstead(ctx, doomed, failed)
+	for left := leased; len(left) > 0; {
+		left = s.readAndSet(ctx, left, failed)
+	}
+	return failed
+}
+
+// readAndSet reads keys anew and sets them, or deletes those that cannot be read or set. It returns those that are to be read
+// once more, and takes note of those that could be neither set nor deleted.
+func (s *shard) readAndSet(ctx context.Context, leased []inProgress, failed map[rules.Target]error) (again []inProgress) {
+	targets := make([]rules.Target, len(leased))
 	for i, r := range leased {
-		read[i] = r.target
+		targets[i] = r.target
 	}
-	var values []Value
-	if len(read) > 0 {
-		values = s.q.opts.Read(ctx, read)
-	}
+	values := s.q.opts.Read(ctx, targets)
+	var doomed []rules.Target // to be deleted
 	var writes []op
 	var writing []inProgress
 	for i, r := range leased {
 		switch v := values[i]; {
+		case v.Unread:
+			again = append(again, r)
 		case v.Err != nil && ctx.Err() != nil: // this is the end, which is nobody's fault
 			failed[r.target] = v.Err
 		case v.Err != nil:
@@ -155,19 +177,22 @@ func (s *shard) renew(ctx context.Context, targets []rules.Target) map[rules.Tar
 	s.cluster.do(ctx, writes)
 	for i, o := range writes {
 		reply, err := o.cmd.(*redis.Cmd).Int()
-		switch {
-		case err == nil && reply == 1:
-			s.q.opts.RefreshObserver.Refreshed(writing[i].target, nil)
-		case err == nil && reply == 0:
+		switch r := writing[i]; {
+		case err != nil:
+			s.failed(fmt.Errorf("set a key of the rule %q: %w", r.target.Rule(), err))
+			doomed = append(doomed, r.target)
+		case reply == leaseWritten:
+			s.q.opts.RefreshObserver.Refreshed(r.target, nil)
+		case reply == leaseNotCached:
+		case reply == leaseAhead && !r.outrun:
+			r.outrun = true
+			again = append(again, r)
 		default:
-			if err != nil {
-				s.failed(fmt.Errorf("set a key of the rule %q: %w", writing[i].target.Rule(), err))
-			}
-			doomed = append(doomed, o.target)
+			doomed = append(doomed, r.target)
 		}
 	}
 	s.deleteInstead(ctx, doomed, failed)
-	return failed
+	return again
 }
 
 // takeLeases returns the keys that are to be read, each with its lease.

@@ -316,3 +316,38 @@ func TestRefreshedKeysAreNeverStale(t *testing.T) {
 	t.Logf("%d writes, %d fills, %v and %v refreshed, %d cached", l.writes.Load(), l.Fills(),
 		first.metric(`pgevict_refreshed_total{rule="items"}`), second.metric(`pgevict_refreshed_total{rule="items"}`), cached)
 }
+
+// Large values are read a few at a time, so that the limit of the manifest is enough for them.
+func TestLargeRefreshesTakeBoundedMemory(t *testing.T) {
+	const rows, bytes = 256, 1 << 20
+	w := newWorld(t, nil, itemsTable+eventTrigger("items"),
+		`rules: [{table: items, keys: ["item:{id}"], refresh: {query: "SELECT repeat(n::text, 1048576) FROM items WHERE id = {id}"}}]`)
+	w.exec(`INSERT INTO items (id) SELECT generate_series(1, $1)`, rows)
+	p := &program{livetest.NewProgram(t, &livetest.Program{
+		Path:    livetest.ProgramPath(t, livetest.AsShipped),
+		Environ: append([]string{"PGEVICT_HTTP_ADDR=127.0.0.1:0"}, append(w.environ, "PGEVICT_REFRESH_TIMEOUT=20s", "PGEVICT_AGAIN_AFTER=0")...),
+	}), t}
+	p.must(p.Serving())
+	p.waitReady()
+	w.rest(p)
+	var keys []string
+	for id := range rows {
+		keys = append(keys, fmt.Sprintf("item:%d", id+1))
+	}
+	w.set(keys...)
+	w.exec(`UPDATE items SET n = 7`)
+	livetest.Eventually(t, 3*time.Minute, "all are refreshed", func() bool { return p.metric(`pgevict_refreshed_total{rule="items"}`) == rows })
+	for _, key := range keys {
+		if n := w.cache.StrLen(t.Context(), key).Val(); n != bytes {
+			t.Fatalf("%s has %d bytes", key, n)
+		}
+	}
+	most, err := livetest.MostMemory(p.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most > manifestLimit(t)/2 {
+		t.Errorf("it took %d MiB", most>>20)
+	}
+	t.Logf("%d MiB at most", most>>20)
+}

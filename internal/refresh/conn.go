@@ -122,8 +122,8 @@ const (
 
 // ask reads values in one round trip, and one more for each query that is new here, which it adds to prepared. It returns
 // what has neither a value nor an error, because of the error, or since it is to be asked again. Requests of one query
-// stand together.
-func (c *readConn) ask(ctx context.Context, requests []request, prepared map[string]bool) (left []request, err error) {
+// stand together. Those for which the values before them leave no room stay unread.
+func (c *readConn) ask(ctx context.Context, requests []request, prepared map[string]bool, room *room) (left []request, err error) {
 	ctx, received, stop := postgres.WithIdleTimeout(ctx, c.timeout+readSlack)
 	defer stop()
 	if requests, err = c.prepare(ctx, received, requests, prepared); err != nil || len(requests) == 0 {
@@ -172,6 +172,11 @@ func (c *readConn) ask(ctx context.Context, requests []request, prepared map[str
 			}
 		}
 		received()
+		if !room.take(len(q.value.Text)) && i < len(requests)-1 {
+			c.abort() // to read what comes and throw it away would have the server make all of it once more
+			leaveUnread(requests[i+1:])
+			return left, nil
+		}
 	}
 	if err := p.Close(); err != nil && c.IsClosed() {
 		return left, fmt.Errorf("read answers: %w", postgres.Silence(ctx, err))

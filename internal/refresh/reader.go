@@ -26,6 +26,7 @@ type Reader struct {
 	generation int       // connections of an earlier one are not read on any more
 	failed     error     // why the last attempt to connect failed
 	next       time.Time // when there may be another
+	sizes      sizes
 }
 
 // The least that is worth a connection more, and how long one that could not be opened is not tried again.
@@ -37,7 +38,7 @@ const (
 // New makes a reader of so many connections at most, on which a query may take until the timeout. It connects when it
 // reads; config is asked for each attempt.
 func New(config func() (*pgconn.Config, error), conns int, timeout time.Duration) *Reader {
-	r := &Reader{config: config, timeout: timeout, conns: make(chan *readConn, conns)}
+	r := &Reader{config: config, timeout: timeout, conns: make(chan *readConn, conns), sizes: sizes{}}
 	for range conns {
 		r.conns <- nil
 	}
@@ -68,7 +69,8 @@ type request struct {
 	last  bool // of its transaction
 }
 
-// Read reads the values of targets. It never takes long: whatever Postgres does, each has its value or its error.
+// Read reads the values of targets. It never takes long: whatever Postgres does, each has its value or its error, or is
+// unread since the others take as much memory as they may. At least one has been read then.
 func (r *Reader) Read(ctx context.Context, targets []rules.Target) []invalidate.Value {
 	// Many that each take a little less than they may would take minutes.
 	ctx, cancel := context.WithTimeout(ctx, 10*r.timeout+10*time.Second)
@@ -91,9 +93,12 @@ func (r *Reader) Read(ctx context.Context, targets []rules.Target) []invalidate.
 	var parts sync.WaitGroup
 	for i, c := range conns {
 		part := all[i*len(all)/len(conns) : (i+1)*len(all)/len(conns)]
-		parts.Go(func() { r.conns <- r.readOn(ctx, c, part) })
+		parts.Go(func() { r.conns <- r.readOn(ctx, c, part, newRoom(len(conns))) })
 	}
 	parts.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sizes.learn(all)
 	return values
 }
 
@@ -128,14 +133,19 @@ func fail(requests []request, err error) {
 //   - a connection that was kept may have died meanwhile, so a new one is tried;
 //   - a statement that was kept has the parameters' types of when it was prepared, so it is prepared anew;
 //   - behind a query that took too long nothing is waited for, so the others go on a new connection.
-func (r *Reader) readOn(ctx context.Context, c *readConn, left []request) *readConn {
+func (r *Reader) readOn(ctx context.Context, c *readConn, left []request, room *room) *readConn {
 	if c != nil && c.generation != r.now() {
 		c.leave()
 		c = nil
 	}
 	kept := c != nil
 	prepared := map[string]bool{} // in this call
+	first := true
 	for len(left) > 0 {
+		if left = r.fit(left, room, first); len(left) == 0 {
+			break
+		}
+		first = false
 		var err error
 		if c == nil {
 			if c, err = r.open(ctx); err != nil {
@@ -143,7 +153,7 @@ func (r *Reader) readOn(ctx context.Context, c *readConn, left []request) *readC
 				return nil
 			}
 		}
-		left, err = c.ask(ctx, left, prepared)
+		left, err = c.ask(ctx, left, prepared, room)
 		if err != nil && (!kept || ctx.Err() != nil || errors.Is(err, postgres.ErrSilent)) {
 			fail(left, err)
 			left = nil
@@ -156,6 +166,12 @@ func (r *Reader) readOn(ctx context.Context, c *readConn, left []request) *readC
 		}
 	}
 	return c
+}
+
+func (r *Reader) fit(requests []request, room *room, one bool) []request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sizes.fit(requests, room, one)
 }
 
 func (r *Reader) now() int {
