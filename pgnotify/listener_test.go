@@ -67,3 +67,18 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+// A new partition each moment is none of that.
+func TestLookupsThatFindSomethingAreNotCounted(t *testing.T) {
+	t.Parallel()
+	l := newMessages(&Listener{}, nil).lookups
+	now := time.Now()
+	for range 100 {
+		if l.pause(now) != lookupPause {
+			t.Fatal("it takes its time")
+		}
+		l.spend(now)
+		l.refund()
+		now = now.Add(lookupPause)
+	}
+}

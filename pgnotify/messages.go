@@ -25,7 +25,7 @@ const (
 // there are a few one after the other, as a migration needs them, and then one in a minute, for all tables since the last.
 const (
 	doubtRefill  = time.Minute
-	doubtsAtOnce = 10
+	doubtsAtOnce = 20
 )
 
 // messages is what becomes of the messages of a session: changes, and those of names that the catalog does not have once
@@ -143,14 +143,19 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 	before := ms.decoder.Catalog
 	meanwhile := ms.waiting.take()
 	ms.decoder = Decoder{Columns: ms.listener.Columns, Catalog: catalog}
-	gone := ms.again(waited, exist, before == nil)
+	found, gone := ms.again(waited, exist, before == nil)
+	if found {
+		ms.lookups.refund() // who only sends names finds none
+	}
 	gone = ms.lookForStrangers(exist) || gone
 	if before != nil {
 		ms.compare(before, catalog, gone || waited.more)
 	}
 	for name, messages := range meanwhile.names {
 		for _, m := range messages {
-			if changes, known, _ := ms.decoder.Decode(m.source, m.payload); known {
+			if before == nil {
+				ms.take(m)
+			} else if changes, known, _ := ms.decoder.Decode(m.source, m.payload); known {
 				ms.change(changes)
 			} else {
 				ms.waiting.add(name, m)
@@ -179,15 +184,16 @@ func (ms *messages) unknown(waited waiting, catalog *Catalog) (names []Table) {
 	return names
 }
 
-// again takes the messages that waited once more, or for the first time. It reports whether some are about a relation
-// that may be gone, since neither the database nor the rules have its name.
-func (ms *messages) again(waited waiting, exist map[Table]bool, first bool) (gone bool) {
+// again takes the messages that waited once more, or for the first time. It reports whether a name is known by now, and
+// whether some are about a relation that may be gone, since neither the database nor the rules have its name.
+func (ms *messages) again(waited waiting, exist map[Table]bool, first bool) (found, gone bool) {
 	for name, messages := range waited.names {
 		for _, m := range messages {
 			changes, known, err := ms.decoder.Decode(m.source, m.payload)
 			if first && err != nil {
 				ms.unreadable(m, err)
 			}
+			found = found || known
 			if known || first {
 				ms.change(changes)
 			}
@@ -200,7 +206,7 @@ func (ms *messages) again(waited waiting, exist map[Table]bool, first bool) (gon
 			}
 		}
 	}
-	return gone
+	return found, gone
 }
 
 // lookForStrangers looks whether names that were heard of have become known: any of their rows may have changed. It
@@ -296,6 +302,9 @@ func (b *budget) left(now time.Time) float64 {
 func (b *budget) spend(now time.Time) {
 	b.spent, b.at = b.atOnce-b.left(now)+1, now
 }
+
+// refund takes back the last time, which was worth it.
+func (b *budget) refund() { b.spent = max(0, b.spent-1) }
 
 // pause returns how long after the last reading of the catalog it may be read for a name.
 func (b *budget) pause(now time.Time) time.Duration {
