@@ -32,6 +32,8 @@ func TestAltered(t *testing.T) {
 			`"child",D,"id"='1'`, "tcn delete acc {id=1}→nil", pgnotify.TCN},
 		"a table is swapped in": {`BEGIN; CREATE TABLE t_new (LIKE t INCLUDING ALL); DROP TABLE t; ALTER TABLE t_new RENAME TO t; COMMIT`, "catalog public.t",
 			`"t",D,"id"='1'`, "tcn delete t {id=1}→nil", pgnotify.TCN},
+		"a table of the rules comes": {`ALTER TABLE unnamed RENAME TO coming`, "catalog public.coming",
+			`"coming",D,"id"='1'`, "tcn delete coming {id=1}→nil", pgnotify.TCN},
 		"two swap their names": {`BEGIN; ALTER TABLE flag RENAME TO x; ALTER TABLE code RENAME TO flag; ALTER TABLE x RENAME TO code; COMMIT`, "catalog public.code public.flag",
 			`{"table":"code","action":"INSERT","data":{"c":"x"}}`, "events insert code nil→{}", pgnotify.Events},
 		"a table of that name in another schema becomes a partition": {`ALTER TABLE sales.sold ATTACH PARTITION old.sold FOR VALUES FROM (1) TO (9)`, "catalog sales.sold",
@@ -44,13 +46,13 @@ func TestAltered(t *testing.T) {
 			url := livetest.Database(t)
 			conn := connect(t, url)
 			exec(t, conn, `CREATE SCHEMA sales; CREATE SCHEMA old;
-				CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE code (c text); CREATE TABLE flag (b text);
+				CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE unnamed (id int PRIMARY KEY); CREATE TABLE code (c text); CREATE TABLE flag (b text);
 				CREATE TABLE acc (id int PRIMARY KEY, nr int NOT NULL); CREATE TABLE child () INHERITS (acc);
 				CREATE TABLE orders (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF orders FOR VALUES FROM (1) TO (9);
 				CREATE TABLE archive (id int PRIMARY KEY) PARTITION BY RANGE (id);
 				CREATE TABLE sales.sold (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE old.sold (id int PRIMARY KEY)`)
 			l := listen(t, newListener(t, url, columns{"t": {"id"}, "code": {"c"}, "flag": {"b"}, "acc": {"id", "nr"},
-				"orders": {"id"}, "archive": {"id"}, "sales.sold": {"id"}}))
+				"orders": {"id"}, "archive": {"id"}, "sales.sold": {"id"}, "coming": {"id"}}))
 			l.gap(1, pgnotify.GapStart)
 			exec(t, conn, c.alter)
 			l.wait(regular, "gap", func() bool { return len(l.gaps) > 1 })

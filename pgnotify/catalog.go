@@ -62,7 +62,7 @@ ORDER BY 1, 3`
 
 // namesSQL returns the relations that have one of some names, in whatever schema.
 const namesSQL = `
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = ANY (ARRAY(SELECT json_array_elements_text($1)))`
 
 // textKinds are the built-in types of which the text is certain; enums and the text types of extensions count as text,
@@ -92,8 +92,9 @@ func LoadCatalog(ctx context.Context, conn *pgconn.PgConn, tables []string, colu
 }
 
 // misread lists the tables of which messages may have been read by this catalog as what they were not, until it was read
-// again: those of the rules that have another type, key or name, or other parts. That there are new relations is none of
-// it, since a name that is not known waits, unless it was that of another.
+// again: those of the rules that have another type, key or name, or other parts; and those that came, since nobody knows
+// what happened to them under another name. That there are new parts is none of it, since a name that is not known waits,
+// unless it was that of another.
 func (c *Catalog) misread(now *Catalog) (tables []Table) {
 	for oid, is := range now.relations {
 		was, same := c.relations[oid]
@@ -102,6 +103,8 @@ func (c *Catalog) misread(now *Catalog) (tables []Table) {
 		case same && was.name == is.name && reflect.DeepEqual(was.info, is.info):
 		case same:
 			tables = append(append(tables, was.info.tables...), is.info.tables...)
+		case slices.Contains(is.info.tables, is.name):
+			tables = append(tables, is.info.tables...)
 		case c.tables[is.name] != nil:
 			tables = append(append(tables, c.tables[is.name].tables...), is.info.tables...)
 		case c.tables[alone] != nil && !reflect.DeepEqual(c.tables[alone], now.tables[alone]):
@@ -140,8 +143,8 @@ func unique(tables []Table) []Table {
 	return slices.Compact(tables)
 }
 
-// existing returns those of some names that a relation has, with and without its schema.
-func existing(ctx context.Context, conn *pgconn.PgConn, names []Table) (map[Table]bool, error) {
+// existing returns the oids of the relations that have one of some names, by name with and without the schema.
+func existing(ctx context.Context, conn *pgconn.PgConn, names []Table) (map[Table][]string, error) {
 	alone := make([]string, len(names))
 	for i, name := range names {
 		alone[i] = name.Name
@@ -154,11 +157,23 @@ func existing(ctx context.Context, conn *pgconn.PgConn, names []Table) (map[Tabl
 	if err != nil {
 		return nil, fmt.Errorf("look names up: %w", err)
 	}
-	exist := map[Table]bool{}
+	exist := map[Table][]string{}
 	for _, row := range rows {
-		exist[Table{row[0], row[1]}], exist[Table{Name: row[1]}] = true, true
+		for _, name := range []Table{{row[0], row[1]}, {Name: row[1]}} {
+			exist[name] = append(exist[name], row[2])
+		}
 	}
 	return exist, nil
+}
+
+// under lists the tables of relations that this catalog knows by another name than the one that they have.
+func (c *Catalog) under(oids []string) (tables []Table) {
+	for _, oid := range oids {
+		if was, ok := c.relations[oid]; ok {
+			tables = append(tables, was.info.tables...)
+		}
+	}
+	return tables
 }
 
 // loadRelations reads the relations, by oid in the server's text.

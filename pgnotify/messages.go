@@ -132,7 +132,7 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 		ms.read, ms.took = time.Now(), time.Since(began)
 	}()
 	catalog, err := LoadCatalog(ctx, conn, ms.listener.Tables, ms.listener.Columns)
-	var exist map[Table]bool
+	var exist map[Table][]string
 	if unknown := ms.unknown(waited, catalog); err == nil && len(unknown) > 0 {
 		exist, err = existing(ctx, conn, unknown)
 	}
@@ -149,6 +149,9 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 	}
 	gone = ms.lookForStrangers(exist) || gone
 	if before != nil {
+		for _, oids := range exist { // a table of the rules may have been heard of under a name of no rule
+			ms.doubted = append(ms.doubted, before.under(oids)...)
+		}
 		ms.compare(before, catalog, gone || waited.more)
 	}
 	for name, messages := range meanwhile.names {
@@ -186,7 +189,7 @@ func (ms *messages) unknown(waited waiting, catalog *Catalog) (names []Table) {
 
 // again takes the messages that waited once more, or for the first time. It reports whether a name is known by now, and
 // whether some are about a relation that may be gone, since neither the database nor the rules have its name.
-func (ms *messages) again(waited waiting, exist map[Table]bool, first bool) (found, gone bool) {
+func (ms *messages) again(waited waiting, exist map[Table][]string, first bool) (found, gone bool) {
 	for name, messages := range waited.names {
 		for _, m := range messages {
 			changes, known, err := ms.decoder.Decode(m.source, m.payload)
@@ -197,21 +200,21 @@ func (ms *messages) again(waited waiting, exist map[Table]bool, first bool) (fou
 			if known || first {
 				ms.change(changes)
 			}
-			if !known && len(changes) == 0 && err == nil && !exist[name] {
+			if !known && len(changes) == 0 && err == nil && len(exist[name]) == 0 {
 				ms.unreadable(m, errNoTable)
 				gone = true
 			}
 			if !known && ms.strangers[name] == nil {
-				ms.strangers.add(name, exist[name])
+				ms.strangers.add(name, len(exist[name]) > 0)
 			}
 		}
 	}
 	return found, gone
 }
 
-// lookForStrangers looks whether names that were heard of have become known: any of their rows may have changed. It
-// reports whether one of them may be that of a relation which is gone.
-func (ms *messages) lookForStrangers(exist map[Table]bool) (gone bool) {
+// lookForStrangers looks whether names that were heard of have become known: any of their rows may have changed, also
+// when they were tables of no rule. It reports whether one of them may be that of a relation which is gone.
+func (ms *messages) lookForStrangers(exist map[Table][]string) (gone bool) {
 	for name, of := range ms.strangers {
 		if !of.heard && ms.decoder.Catalog.tables[name] == nil {
 			continue
@@ -219,13 +222,11 @@ func (ms *messages) lookForStrangers(exist map[Table]bool) (gone bool) {
 		m := anyRow(name)
 		changes, known, _ := ms.decoder.Decode(m.source, m.payload) // it can be read
 		switch {
-		case known && of.heard:
-			ms.change(changes)
-			fallthrough
 		case known:
+			ms.change(changes)
 			delete(ms.strangers, name)
 		default:
-			of.exists, of.heard = exist[name], false
+			of.exists, of.heard = len(exist[name]) > 0, false
 			gone = gone || !of.exists && len(changes) == 0
 		}
 	}

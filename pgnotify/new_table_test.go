@@ -162,6 +162,7 @@ func TestGoneBeforeItIsLookedUp(t *testing.T) {
 	for name, c := range map[string]struct{ sql, gap string }{
 		"a new partition is renamed": {`BEGIN; CREATE TABLE new PARTITION OF p FOR VALUES FROM (1) TO (9); INSERT INTO p VALUES (1); ALTER TABLE new RENAME TO p_2; COMMIT`, "catalog public.p"},
 		"between two renames":        {`BEGIN; ALTER TABLE t RENAME TO x; UPDATE x SET id = 2; ALTER TABLE x RENAME TO t; COMMIT`, "catalog public.t"},
+		"told of under another name": {`ALTER TABLE t RENAME TO y; UPDATE y SET id = 5`, "catalog public.t"},
 		"renamed for good":           {`ALTER TABLE p1 RENAME TO p_x; BEGIN; ALTER TABLE p_x RENAME TO p_y; UPDATE p SET id = 101; ALTER TABLE p_y RENAME TO p_z; COMMIT`, "catalog public.p"},
 		"a table that is swapped in": {`BEGIN; CREATE TABLE t_new (LIKE t INCLUDING ALL);
 			CREATE TRIGGER c AFTER INSERT OR UPDATE OR DELETE ON t_new FOR EACH ROW EXECUTE FUNCTION triggered_change_notification();

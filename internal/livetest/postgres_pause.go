@@ -21,10 +21,10 @@ func (p *Postgres) Pause() error {
 		return fmt.Errorf("pause postgres: %w", err)
 	}
 	return p.eachChild(func(pid int) error {
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			return nil // it has ended
+		if syscall.Kill(pid, syscall.SIGSTOP) == nil { // else it has ended
+			return p.stopped(pid)
 		}
-		return p.stopped(pid)
+		return nil
 	})
 }
 
@@ -40,9 +40,9 @@ func (p *Postgres) Resume() error {
 // stopped waits until the signal has taken effect.
 func (p *Postgres) stopped(pid int) error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(pollInterval) {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(text), ") T ") || strings.Contains(string(text), ") Z ") {
-			return nil // gone, or stopped
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // empty once it is gone
+		if stat := string(text); stat == "" || strings.Contains(stat, ") T ") || strings.Contains(stat, ") Z ") {
+			return nil
 		}
 	}
 	return fmt.Errorf("process %d goes on", pid)
