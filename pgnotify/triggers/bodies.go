@@ -41,8 +41,9 @@ var functionPlaces = []place{
 	{"one_update", "L", "the message with a new and an old row, for format()"},
 }
 
-// manyPlaces are those of the queries for many rows, which are themselves a place of the functions. The queries say false
-// of too many rows, and after a message with one row was too long; and null if not all values are in the arrays.
+// manyPlaces are those of the queries for many rows, which are themselves a place of the functions. The queries make
+// the messages: any_row of too many rows, and after one with one row was too long; none at all, which is null, if not all
+// values are in the arrays.
 //
 // A message about more than a thousand rows has each column as a list: names are not repeated, and Postgres makes text of
 // an array faster than of a row. What did not change in any of the rows is sent once there, and one value that all rows
@@ -64,7 +65,6 @@ var manyPlaces = []place{
 	{"to_send", "s", "whether a message is to be sent"},
 	{"rows", "s", "what is in them, as rows"},
 	{"old_rows", "s", "what is in them of the old rows, as rows"},
-	{"channel", "s", "a literal"},
 	{"even", "s", "whether each column has one value in all new rows"},
 	{"columns", "s", "of r"},
 	{"max_rows", "s", "the most rows that are sent"},

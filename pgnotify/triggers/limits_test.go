@@ -167,6 +167,37 @@ func TestLoadWithoutTriggers(t *testing.T) {
 	}
 }
 
+// A transaction may have any number of statements, and a statement any number of rows that are told of one by one: what a
+// message leaves in the memory of the session until the commit is little.
+func TestLeaveLittleInMemory(t *testing.T) {
+	t.Parallel()
+	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a int); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)`)
+	if w.version() < 14 {
+		t.Skip("Postgres 13 does not tell how much memory a session has: no pg_backend_memory_contexts")
+	}
+	w.wanted.Tables = []triggers.Table{{Name: "t", Columns: []string{"a"}}, {Name: "p"}}
+	w.install()
+	exec(t, w.writer, `CREATE TABLE p_later PARTITION OF p DEFAULT`)
+	for _, sql := range []string{
+		`DO $$ BEGIN FOR i IN 1 .. 10000 LOOP INSERT INTO t VALUES (i, i); END LOOP; END $$`,
+		`DO $$ BEGIN FOR i IN 1 .. 10000 LOOP UPDATE t SET a = 0 WHERE id = i; END LOOP; END $$`,
+		`DO $$ BEGIN FOR i IN 1 .. 10000 LOOP UPDATE t SET a = i WHERE id IN (i, i + 1); END LOOP; END $$`,
+		`DO $$ BEGIN FOR i IN 1 .. 10000 LOOP DELETE FROM t WHERE id = i; END LOOP; END $$`,
+		`INSERT INTO p_later SELECT generate_series(1, 10000)`,
+	} {
+		exec(t, w.writer, `BEGIN`)
+		exec(t, w.writer, sql)
+		var bytes int
+		if err := w.writer.QueryRow(t.Context(), `SELECT sum(total_bytes) FROM pg_backend_memory_contexts`).Scan(&bytes); err != nil {
+			t.Fatal(err)
+		}
+		if bytes > 30<<20 {
+			t.Errorf("%s: the session has %d MB in memory", sql, bytes>>20)
+		}
+		exec(t, w.writer, `COMMIT`)
+	}
+}
+
 func TestNeedNoRightsOfTheWriter(t *testing.T) {
 	t.Parallel()
 	w := wire(t, `CREATE TABLE t (id int PRIMARY KEY, a text, secret text)`, triggers.Table{Name: "t", Columns: []string{"a"}})

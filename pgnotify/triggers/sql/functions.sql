@@ -16,7 +16,7 @@ query AS (
          format(b.source, now_arrays, old_arrays, now_whole, concat(now_whole, old_whole), differ, l.changed,
            format(slices, 'r', 'o.c', 'p.start : p.start + 49'), format(slices, 'r', 'o.c', 'a.start : a.start + 10 * e.step - 1'),
            format(slices, 't', 't.o', 'b.start : b.start + e.step - 1'), l.now_lists, l.old_lists, CASE WHEN w.quiet THEN 'false' || differs ELSE 'true' END,
-           coalesce(now_rows, $$'[]'$$), coalesce(old_rows, $$'[]'$$), quote_literal({channel}), even, coalesce(names, ''), {max_rows}) AS source
+           coalesce(now_rows, $$'[]'$$), coalesce(old_rows, $$'[]'$$), even, coalesce(names, ''), {max_rows}) AS source
   FROM piece p JOIN watched w ON w.oid = p.watch JOIN body b ON b.name LIKE 'many\_%'
   -- concat() takes a hundred arguments.
   CROSS JOIN LATERAL (SELECT CASE WHEN p.columns > 40 THEN $$, array_to_string(ARRAY[%s], '')$$ END AS many) m

@@ -5,6 +5,8 @@ DECLARE
   head CONSTANT text := about || ',"pinned":true,"data":[';
   row_now text;
   row_was text;
+  message text;
+  done bool;
 BEGIN
   BEGIN
     IF TG_OP <> 'DELETE' THEN
@@ -14,12 +16,19 @@ BEGIN
       row_was := {old_json};
     END IF;
     IF TG_OP <> 'UPDATE' THEN
-      PERFORM pg_notify({channel}, head || coalesce(row_now, row_was) || ']}');
+      message := head || coalesce(row_now, row_was) || ']}';
     ELSIF NOT {skip_unchanged} OR row_now <> row_was THEN
-      PERFORM pg_notify({channel}, head || row_now || '],"old":[' || row_was || ']}');
+      message := head || row_now || '],"old":[' || row_was || ']}';
+    ELSE
+      RETURN NULL;
+    END IF;
+    IF octet_length(message) >= 8000 THEN
+      message := about || '}';
     END IF;
   EXCEPTION WHEN OTHERS THEN
-    PERFORM pg_notify({channel}, about || '}');
+    message := about || '}';
   END;
+  -- Out here, since what is sent within a block that catches errors takes 8 kB of memory until the transaction ends.
+  done := pg_notify({channel}, message) IS NULL;
   RETURN NULL;
 END
