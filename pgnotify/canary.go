@@ -15,7 +15,9 @@ import (
 	"pgevict/pgnotify/postgres"
 )
 
-// sendCanary sends a canary, unless the last one is still under way.
+// sendCanary sends a canary, unless the last one is still under way: then it is behind many messages, or the watch is at it
+// already. It carries the xmin of a snapshot that is taken before it is queued. The queue is in the order of commits, so
+// when it is back all that committed below that xmin has been handed over.
 func (s *session) sendCanary(ctx context.Context) error {
 	if len(s.sent) > 0 {
 		return nil
@@ -61,7 +63,8 @@ func (s *session) survived(err error) bool {
 	return errors.As(err, &answer) && !s.conn.IsClosed()
 }
 
-// ask runs queries on the listening connection. However long that takes, only the watch ends it.
+// ask runs queries on the listening connection. However long that takes, only the watch ends it: a context with a deadline
+// would have the driver close the connection, and with it lose what the server still has to deliver.
 func (s *session) ask(limit time.Duration, queries func() error) error {
 	s.querying = true
 	s.watch.await(postgres.ErrSilent, limit)
@@ -73,7 +76,8 @@ func (s *session) ask(limit time.Duration, queries func() error) error {
 	return err
 }
 
-// settle tells the watch what is still to come.
+// settle tells the watch what is still to come. The canary may be back before the answer to the query that sent it, or
+// after it.
 func (s *session) settle() {
 	switch {
 	case s.querying:
@@ -84,7 +88,7 @@ func (s *session) settle() {
 	}
 }
 
-// canaryBack takes a canary that has come all the way.
+// canaryBack takes a canary that has come all the way, in the middle of reading the connection.
 func (s *session) canaryBack(payload string) {
 	id, position, _ := strings.Cut(payload, " ")
 	sent, ok := s.sent[id]
@@ -113,7 +117,8 @@ func (s *session) tell(err error, lasted time.Duration) {
 	}
 }
 
-// otherWorks reports whether another connection can be had on which a notification comes back.
+// otherWorks reports whether another connection can be had on which a notification comes back. It has to do all that the
+// silent one is waited for: a server that is frozen takes connections, and one whose NOTIFY is held up answers queries.
 func (s *session) otherWorks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.listener.limit())
 	defer cancel()

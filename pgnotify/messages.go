@@ -76,6 +76,7 @@ func (ms *messages) take(m message) {
 	if known {
 		return
 	}
+	// Whoever floods a channel with names that are nobody's costs no more than this.
 	if of := ms.strangers[ms.decoder.table]; of != nil {
 		of.heard = true
 		if !of.exists && len(changes) == 0 {
@@ -123,6 +124,8 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 	if !ms.waiting.any() {
 		ms.held = ms.mark
 	}
+	// What waits now is of names that a catalog must have which is read from here on. What comes while it is read may be of
+	// something newer still.
 	waited := ms.waiting.take()
 	if ms.reading = waited.any(); ms.reading {
 		ms.lookups.spend(began)
@@ -137,9 +140,10 @@ func (ms *messages) readCatalog(ctx context.Context, conn *pgconn.PgConn) error 
 		exist, err = existing(ctx, conn, unknown)
 	}
 	if err != nil {
-		ms.waiting.putBack(waited)
+		ms.waiting.putBack(waited) // and the mark stays held
 		return err
 	}
+	// Nothing is read from the connection between here and the end, so all of it is one step.
 	before := ms.decoder.Catalog
 	meanwhile := ms.waiting.take()
 	ms.decoder = Decoder{Columns: ms.listener.Columns, Catalog: catalog}

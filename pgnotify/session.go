@@ -19,6 +19,10 @@ import (
 
 // session is one connection, from LISTEN to its end. All of it runs on one goroutine, which also calls the handler: from
 // within reading the connection, so that nothing piles up here. Only the watch has goroutines of its own.
+//
+// Whatever reads the connection, be it the wait for a notification or the driver that waits for the answer to a query,
+// ends up in notification, since the demux is beneath the driver. So what notification touches needs no lock, but it
+// cannot ask the server anything: it leaves that to the loop in listen, and wakes it.
 type session struct {
 	listener *Listener
 	handler  Handler
@@ -79,7 +83,8 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.start(ctx); err != nil {
 		return err
 	}
-	// What was committed before the LISTEN is repaired by the sweep of this gap; what comes after it is heard.
+	// What was committed before the LISTEN is repaired by the sweep of this gap; what comes after it is heard. From here on
+	// the session is worth something: to end it costs the whole cache, so only the watch, or an error, does.
 	s.ready = true
 	s.listener.Observer.Listening(nil)
 	s.listener.Log.Info("listening to Postgres", zap.Uint32("pid", conn.PID()), zap.String("gap", s.gap),
@@ -88,20 +93,22 @@ func (s *session) run(ctx context.Context) error {
 	s.received = s.watch.received
 	defer s.watch.close()
 	err = s.listen(ctx)
+	// The watch ends the context, which makes whatever waits for the connection fail with an error that says nothing.
 	if cause := context.Cause(ctx); errors.Is(cause, postgres.ErrSilent) || errors.Is(cause, postgres.ErrDeaf) {
 		return fmt.Errorf("%w; and another connection works", cause)
 	}
 	return err
 }
 
-// listen hears notifications until the session is over.
+// listen hears notifications until the session is over: a canary with each heartbeat, and in between the catalog when it
+// is due, since what is known of the tables grows old without a word.
 func (s *session) listen(ctx context.Context) error {
 	for {
 		if err := s.sendCanary(ctx); err != nil {
 			return err
 		}
 		for next := time.Now().Add(s.listener.Heartbeat); time.Now().Before(next); {
-			due := s.messages.due()
+			due := s.messages.due() // earlier, once a name is heard that nobody knows: notification wakes for it
 			if due.After(next) {
 				due = next
 			}
@@ -119,7 +126,7 @@ func (s *session) listen(ctx context.Context) error {
 }
 
 // connect opens a connection; the one that listens hands each notification over as it is read, so that none piles up
-// here.
+// here. The configuration is asked each time, since a password may have been rotated.
 func (s *session) connect(ctx context.Context, listens bool) (*pgconn.PgConn, error) {
 	config, err := s.listener.Config()
 	if err != nil {
@@ -173,7 +180,8 @@ func (s *session) withIdleTimeout(ctx context.Context, timeout time.Duration, qu
 
 // listenToAll looks at the server, listens to all channels and reads the catalog.
 func (s *session) listenToAll(ctx context.Context) error {
-	// The session's own commits need no flush, and no setting of the server may end it, or what it waits for.
+	// The session's own commits need no flush, or they would wait for a synchronous standby that is away; and no setting of
+	// the server may end it, or what it waits for.
 	rows, err := postgres.Query(ctx, s.conn, `
 		SELECT pg_backend_pid(), pg_is_in_recovery(), set_config('synchronous_commit', 'off', false),
 		       (SELECT count(set_config(name, '0', false)) FROM pg_settings
@@ -183,7 +191,7 @@ func (s *session) listenToAll(ctx context.Context) error {
 		return fmt.Errorf("look at the server: %w", err)
 	case rows[0][1] == "t":
 		return postgres.ErrStandby
-	case rows[0][0] != strconv.FormatUint(uint64(s.conn.PID()), 10):
+	case rows[0][0] != strconv.FormatUint(uint64(s.conn.PID()), 10): // another backend answers than the one that greeted
 		return postgres.ErrPooler
 	}
 	for channel := range s.listener.Channels {
@@ -194,6 +202,7 @@ func (s *session) listenToAll(ctx context.Context) error {
 	if err := s.listenTo(ctx, s.canary); err != nil {
 		return err
 	}
+	// Only now: a table that is altered between the two is either read as it is then, or heard of and looked at again.
 	return s.messages.readCatalog(ctx, s.conn)
 }
 
@@ -216,8 +225,8 @@ func (s *session) sendFromElsewhere(ctx context.Context, canary string) error {
 	return nil
 }
 
-// reread reads the catalog once more, within a limit that the server keeps: what is known goes on to be heard by what the
-// catalog was.
+// reread reads the catalog once more, within a limit that the server keeps: while it is read nothing is delivered, and
+// what is heard goes on to count by what the catalog was. A reading that fails is no reason to end the session.
 func (s *session) reread(ctx context.Context) error {
 	limit := min(max(s.listener.Heartbeat/2, time.Second, 2*s.messages.took), mostLimit) // more than last time, if that was not enough
 	within := func(d time.Duration) error {
@@ -250,8 +259,9 @@ func (s *session) receive(ctx context.Context, until time.Time, stop func() bool
 		return err
 	}
 	defer func() {
+		// A deadline that is left on the socket would fail the next query.
 		s.stop, s.until = nil, time.Time{}
-		_ = s.conn.Conn().SetReadDeadline(time.Time{}) // queries have deadlines of their own
+		_ = s.conn.Conn().SetReadDeadline(time.Time{})
 	}()
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -297,10 +307,10 @@ func (s *session) notification(channel, payload string) {
 	} else if source, ok := s.listener.Channels[channel]; ok {
 		s.messages.take(message{source, payload})
 	}
-	if s.until.IsZero() {
+	if s.until.IsZero() { // the driver waits for an answer, and must not be woken
 		return
 	}
-	// If waking fails, so does reading.
+	// If waking fails, so does reading. Only names that wait make the catalog due earlier, so others cost no look at the clock.
 	if s.stop != nil && s.stop() {
 		_ = s.wake(past)
 	} else if s.messages.waiting.any() {

@@ -10,7 +10,11 @@ import (
 // watch finds out what it means that a session does not answer. A server that is slow, or frozen, may still deliver all
 // that it has, and to give the connection up would lose just that; a link that is dead delivers nothing any more. From
 // here both look the same. So a silence is reported at once, and the session goes on: it has ended only when another
-// connection can be had that works, twice within a heartbeat, and nothing at all has come on this one meanwhile.
+// connection can be had that works, twice with a heartbeat in between, and nothing at all has come on this one meanwhile.
+// Once does not do: a server that thaws may take up new connections a moment before it gets to this one.
+//
+// The lock guards all that follows it. It is held while tell is called, so that what is told is in order; tell must not
+// wait, nor call the watch.
 type watch struct {
 	heartbeat time.Duration
 	works     func(context.Context) error          // connects anew, and sends a notification there and back
@@ -68,6 +72,7 @@ func (w *watch) check() {
 	if w.closed || w.missing == nil || !w.since.IsZero() {
 		return
 	}
+	// A canary may be behind many messages, and as long as they come it is not late.
 	if quiet := time.Since(w.last); quiet < w.limit {
 		w.timer.Reset(w.limit - quiet)
 		return
@@ -79,7 +84,8 @@ func (w *watch) check() {
 	w.probing.Go(func() { w.probe(ctx) })
 }
 
-// probe tries other connections until what is missing has come, or the session has ended.
+// probe tries other connections until what is missing has come, or the session has ended. One that works and then one that
+// does not begins anew, since the server may have frozen again.
 func (w *watch) probe(ctx context.Context) {
 	var first time.Time // when another connection worked, since when nothing has come on this one
 	told := time.Now()
@@ -132,7 +138,7 @@ func (w *watch) giveUp(ctx context.Context) {
 	}
 }
 
-// close ends the watch. Nothing is told of afterwards.
+// close ends the watch, and waits for its goroutine. Nothing is told of afterwards.
 func (w *watch) close() {
 	w.mu.Lock()
 	w.closed = true
