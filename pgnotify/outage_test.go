@@ -51,7 +51,7 @@ func TestTheEndOfAnOutageSaysHowLongItWas(t *testing.T) {
 	began := time.Now()
 	link.Cut()
 	l.wait(10*time.Second, "it is noticed", func() bool {
-		return slices.ContainsFunc(l.ears.listening, func(err error) bool { return err != nil })
+		return slices.ContainsFunc(l.listening, func(err error) bool { return err != nil })
 	})
 	noticed := time.Now()
 	livetest.Eventually(t, 10*time.Second, "a second is over", func() bool { return time.Since(noticed) > time.Second })
