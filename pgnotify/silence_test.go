@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -174,11 +175,21 @@ func TestRefusedCanary(t *testing.T) {
 		return err == nil && names == "nosuch"
 	})
 	exec(t, conn, "SET synchronous_commit = off")
+	var held atomic.Bool
+	var waits *bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = holder.Exec(context.WithoutCancel(t.Context()), "INSERT INTO taken VALUES (1); NOTIFY held")
+		for !held.Load() {
+			_, _ = holder.Exec(context.WithoutCancel(t.Context()), "INSERT INTO taken VALUES (1); NOTIFY held")
+		}
 	}()
+	// It is the checkpointer that makes commits wait, when it has come to read the setting, too.
+	livetest.Eventually(t, anyMoment, "a commit that waits", func() bool {
+		err := conn.QueryRow(t.Context(), "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1", int(holder.PgConn().PID())).Scan(&waits)
+		return err == nil && waits != nil && *waits
+	})
+	held.Store(true)
 	l.told(postgres.ErrSilent)
 	exec(t, conn, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_notification_queue_usage%' AND pid <> pg_backend_pid()`)
 	l.wait(anyMoment, "the refusal", func() bool {
