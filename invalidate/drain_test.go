@@ -79,9 +79,6 @@ func TestDrainDoesNotWaitForSecondDeletes(t *testing.T) {
 	}
 	livetest.Eventually(t, soon, "they are back, or done", func() bool { return k.Stats().SecondDeletes == 0 })
 	k.stop()
-	k.pending.mu.Lock()
-	k.pending.mark = Mark{}
-	k.pending.mu.Unlock()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -90,6 +87,38 @@ func TestDrainDoesNotWaitForSecondDeletes(t *testing.T) {
 	}
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("it took %v", d)
+	}
+}
+
+// Redis hangs, known to or not, and nothing waits but the last position.
+func TestDrainOfNothingDoesNotWait(t *testing.T) {
+	t.Parallel()
+	for name, known := range map[string]bool{"known": true, "not known": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := livetest.NewProxy(t, livetest.NewRedis(t).Addr)
+			k := makeQueue(t, "redis://"+proxy.Addr, timeout(map[bool]time.Duration{true: 300 * time.Millisecond, false: time.Minute}[known])).run()
+			k.canary(1)
+			if known {
+				proxy.Stall()
+				k.markAt(2)
+				livetest.Eventually(t, soon, "Redis does not answer", func() bool { return !k.Stats().Connected })
+				k.stop()
+			} else {
+				k.stop()
+				proxy.Stall()
+				k.markAt(2)
+			}
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := k.Drain(ctx); err != nil {
+				t.Error(err)
+			}
+			if d := time.Since(began); d > 20*time.Second {
+				t.Errorf("it took %v", d)
+			}
+		})
 	}
 }
 

@@ -128,8 +128,11 @@ func (q *Queue) Run(ctx context.Context) {
 	q.mu.Unlock()
 }
 
-// Drain applies what waits, once Run has returned and nothing is added any more, and writes the last position. Second
-// deletes are not waited for. Its error says how much is left when the context is done.
+// lastPositionTime is how long the last position may take to be written. Nothing depends on it.
+const lastPositionTime = time.Second
+
+// Drain applies what waits, once Run has returned and nothing is added any more, and writes the last position, if Redis
+// answers. Second deletes are not waited for. Its error says how much is left when the context is done.
 func (q *Queue) Drain(ctx context.Context) error {
 	q.pending.endSecondDeletes()
 	shards := q.cluster.all()
@@ -142,6 +145,7 @@ func (q *Queue) Drain(ctx context.Context) error {
 	}
 	defer each(func(s *shard) { _ = s.rdb.Close() }) // nothing is left to do on it
 	each(func(s *shard) {
+		q.pending.takeMark(s.lane) // which is for the end
 		for _, step := range s.steps() {
 			s.attempt(ctx, step)
 		}
@@ -152,10 +156,17 @@ func (q *Queue) Drain(ctx context.Context) error {
 		for _, step := range steps[1:] {
 			s.attempt(ctx, step)
 		}
-		s.attempt(ctx, func(ctx context.Context) error {
-			q.pending.returnMark(s.lane)
-			return s.flush(ctx) // the position counts only what is applied
-		})
+		s.attempt(ctx, steps[exact])
+	})
+	ctx, cancel := context.WithTimeout(ctx, lastPositionTime)
+	defer cancel()
+	each(func(s *shard) {
+		if answers, _ := s.health.look(); answers {
+			s.attempt(ctx, func(ctx context.Context) error {
+				q.pending.returnMark(s.lane)
+				return s.flush(ctx) // the position counts only what is applied
+			})
+		}
 	})
 	if n := q.Stats().Pending; n > 0 {
 		return fmt.Errorf("stopped with %d targets that Redis did not take: the sweep of the next start covers them", n)
