@@ -165,6 +165,7 @@ func TestStrangersAtThePort(t *testing.T) {
 				t.Errorf("no answer to a body that does not come: %v", err)
 				return
 			}
+			defer func() { _ = response.Body.Close() }()
 			if response.StatusCode != http.StatusMethodNotAllowed {
 				t.Errorf("POST: %s", response.Status)
 			}
