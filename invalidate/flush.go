@@ -57,7 +57,20 @@ func (c *command) refusal() error {
 func (s *shard) flush(ctx context.Context) error {
 	b := s.q.pending.take(s.lane, exact)
 	markDue := s.q.pending.takeMark(s.lane)
-	refused, err := s.deleteTargets(ctx, b.targets, markDue)
+	var written func(ahead bool) error
+	refused, err := s.deleteTargets(ctx, b.targets, func(pipe redis.Pipeliner, refused bool) {
+		if markDue {
+			written = s.writePosition(ctx, pipe, s.refusing || refused)
+		}
+	})
+	if err == nil {
+		s.refusing = len(refused) > 0
+		if written != nil {
+			if e := written(s.refusing); redis.IsLoadingError(e) {
+				err = e // nothing can be done before that has ended
+			}
+		}
+	}
 	if markDue && (s.refusing || err != nil) {
 		// What has just been written may count what was refused right before it; and Redis is to be asked again even if
 		// nothing waits for it.
@@ -72,10 +85,9 @@ func (s *shard) flush(ctx context.Context) error {
 
 // deleteTargets deletes keys and fields, and returns those that Redis refused while it took others. After an error all are
 // to be tried again.
-func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time.Duration, markDue bool) (map[rules.Target]error, error) {
+func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time.Duration, last func(pipe redis.Pipeliner, refused bool)) (map[rules.Target]error, error) {
 	commands := commandsFor(targets, s.cluster.is.Load())
 	refused := map[rules.Target]error{}
-	var written func(ahead bool) error
 	for done := false; !done; {
 		n, keys := 0, 0
 		for n < len(commands) && keys < keysPerPipeline {
@@ -86,20 +98,14 @@ func (s *shard) deleteTargets(ctx context.Context, targets map[rules.Target]time
 		commands = commands[n:]
 		done = len(commands) == 0
 		err := s.send(ctx, chunk, func(pipe redis.Pipeliner) {
-			if markDue && done {
-				written = s.writePosition(ctx, pipe, s.refusing || len(refused) > 0)
+			if done {
+				last(pipe, len(refused) > 0)
 			}
 		})
 		if err != nil {
 			return nil, err
 		}
 		maps.Copy(refused, s.refusals(ctx, chunk))
-	}
-	s.refusing = len(refused) > 0
-	if written != nil {
-		if err := written(s.refusing); redis.IsLoadingError(err) {
-			return nil, err // nothing can be done before that has ended
-		}
 	}
 	return refused, nil
 }

@@ -139,6 +139,11 @@ func (p *pending) hold() {
 			if w.sweep {
 				p.sweepLocked()
 			}
+			if group(g) == members {
+				claims := l.claims
+				l.claims = nil
+				p.giveUpClaimsLocked(l, claims, w.oldest.mark)
+			}
 			w.targets, w.oldest, w.sweep = nil, watermark{}, false
 		}
 		l.covering = nil

@@ -23,6 +23,12 @@ type lane struct {
 	// The changes when the first of the patterns that wait came. If there were more since, a walk may miss a key that went
 	// from a server still to be walked to one that has been.
 	patternsAt int
+
+	claims    []claimed // members that wait to be deleted on the server
+	claiming  int       // how many, with those in flight
+	landed    time.Time // when the last of them were done
+	releases  []claim   // on members that are gone, to be released on the server
+	releasing int       // how many are about to be
 }
 
 // waiting is the targets of one group that wait in a lane, and those in flight from there.
@@ -62,6 +68,7 @@ const (
 	patterns               // of keys and of tags, for which the keyspace is walked over
 	tags                   // sets of which the members go too
 	refreshes              // keys that are read anew
+	members                // of tags: keys that were taken out of a set
 	groups
 )
 
@@ -125,6 +132,7 @@ type batch struct {
 	lane    *lane
 	group   group
 	targets map[rules.Target]time.Duration
+	claims  []claimed         // of members, instead of targets
 	slots   redisnode.SlotSet // those that the server has
 
 	patternsAt int // as that of the lane, and so is this

@@ -25,7 +25,7 @@ func newMatcher(targets map[rules.Target]time.Duration) *matcher {
 	m := &matcher{globs: map[string][]glob{}}
 	first := true
 	for t := range targets {
-		g := rules.ParseGlob(t.Key)
+		g := t.Glob()
 		begin := g.Beginning()
 		if !slices.Contains(m.lengths, len(begin)) {
 			m.lengths = append(m.lengths, len(begin))
@@ -59,4 +59,25 @@ func (m *matcher) match(key string) (pattern rules.Target, ok bool) {
 		}
 	}
 	return rules.Target{}, false
+}
+
+// tagMatcher finds the sets that are tags; nil if there are none.
+func tagMatcher(tags []rules.Target) *matcher {
+	if len(tags) == 0 {
+		return nil
+	}
+	all := map[rules.Target]time.Duration{}
+	for _, t := range tags {
+		all[t] = 0
+	}
+	return newMatcher(all)
+}
+
+// matches reports whether there is a pattern that matches the key.
+func (m *matcher) matches(key string) bool {
+	if m == nil {
+		return false
+	}
+	_, ok := m.match(key)
+	return ok
 }

@@ -1,6 +1,7 @@
 package invalidate
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -14,23 +15,25 @@ import (
 // lane, is in flight from there, is delayed, or is held), as itself or as a wider one that covers it; and that place holds a
 // mark that is not later than the latest was when it was added. So what [pending.through] returns is never ahead of it.
 type pending struct {
-	limit      int  // how many may wait, and how many may wait for their second delete
-	refreshing bool // keys with a refresh are read anew rather than deleted
+	limit      int      // how many may wait, and how many may wait for their second delete
+	refreshing bool     // keys with a refresh are read anew rather than deleted
+	tags       *matcher // of the sets that are tags of the rules; nil: none
 	observer   Observer
 	swept      func()
 	started    time.Time // what the times of targets count from
 
-	mu          sync.Mutex    // of all below, and of the lanes
-	secondAfter time.Duration // how long after its delete a target is deleted once more; 0: never
-	mark        Mark          // the latest
-	routes      routes        // to the lanes of the servers that take writes
-	retiring    []*lane       // of servers that are masters no more, while something is in flight from there
-	delayed     []*delayed    // what comes back into the lanes later
-	held        generations   // what came while nothing may be taken; nil: it may be
+	mu          sync.Mutex      // of all below, and of the lanes
+	secondAfter time.Duration   // how long after its delete a target is deleted once more; 0: never
+	mark        Mark            // the latest
+	routes      routes          // to the lanes of the servers that take writes
+	retiring    []*lane         // of servers that are masters no more, while something is in flight from there
+	delayed     []*delayed      // what comes back into the lanes later
+	claims      map[claim]*lane // where the members wait or are in flight; nil: they are gone, and the claim is to be released
+	held        generations     // what came while nothing may be taken; nil: it may be
 }
 
 func newPending(o *Options) *pending {
-	return &pending{limit: o.MaxPending, refreshing: o.Read != nil, observer: o.Observer, swept: o.Swept, started: time.Now(),
+	return &pending{limit: o.MaxPending, refreshing: o.Read != nil, tags: tagMatcher(o.Tags), claims: map[claim]*lane{}, observer: o.Observer, swept: o.Swept, started: time.Now(),
 		secondAfter: o.AgainAfter, routes: routes{lanes: []*lane{newLane("")}}}
 }
 
@@ -43,7 +46,10 @@ func (p *pending) groupOf(t rules.Target) group {
 	case rules.Field:
 		return exact
 	case rules.Key:
-		if p.refreshing && t.Refreshed() {
+		switch {
+		case t.MayBeTag() && p.tags.matches(t.Key): // it is to be read as a set before it is deleted
+			return tags
+		case p.refreshing && t.Refreshed():
 			return refreshes
 		}
 	}
@@ -112,6 +118,8 @@ func (p *pending) requestMark(l *lane) {
 // routeLocked puts a target into the lane where it is to be applied: a pattern as a rule into all of them.
 func (p *pending) routeLocked(t rules.Target, added time.Duration, m *Mark) {
 	switch {
+	case strings.HasPrefix(t.Key, rules.Own): // as a row's value has it: nothing of pgevict's own is deleted
+		return
 	case p.held != nil:
 		p.held.put(t, added, m)
 		p.held.bound(p.limit, p.observer.Widened)
@@ -152,10 +160,20 @@ func (p *pending) take(l *lane, g group) batch {
 	defer p.mu.Unlock()
 	w := &l.groups[g]
 	b := batch{lane: l, group: g, targets: w.targets, slots: l.slots, patternsAt: l.patternsAt}
-	if g == patterns {
+	switch g {
+	case patterns:
 		b.covering, l.covering = l.covering, nil
+	case members:
+		n := min(len(l.claims), membersPerBatch)
+		b.claims, l.claims = l.claims[:n:n], l.claims[n:]
+		w.flying, w.inFlight = w.oldest, n
+		if len(l.claims) > 0 { // which hold back the mark as well, and are the next batch
+			w.signal()
+			return b
+		}
+	case exact, tags, refreshes, groups:
 	}
-	w.flying, w.inFlight, w.sweeping = w.oldest, len(w.targets), w.sweep
+	w.flying, w.inFlight, w.sweeping = w.oldest, len(b.targets)+len(b.claims), w.sweep
 	w.targets, w.oldest, w.sweep = nil, watermark{}, false
 	w.room = min(len(b.targets), mostRoom) // the next is as a rule about as large
 	return b
@@ -227,11 +245,17 @@ func (p *pending) putBack(b batch) {
 		for t, added := range b.targets {
 			p.routeLocked(t, added, &w.flying.mark)
 		}
+		p.giveUpClaimsLocked(b.lane, b.claims, w.flying.mark)
 		if w.sweeping {
 			p.sweepLocked()
 		}
 	} else {
 		w.merge(b.targets, &w.flying.mark)
+		if len(b.claims) > 0 {
+			b.lane.claims = append(b.claims, b.lane.claims...)
+			w.oldest.lower(&w.flying.mark)
+			w.signal()
+		}
 		w.sweep = w.sweep || w.sweeping
 		if b.group == patterns {
 			b.lane.cover(b.covering)
@@ -310,6 +334,7 @@ func (p *pending) count() (waiting, second int) {
 		for g := range l.groups {
 			waiting += len(l.groups[g].targets) + l.groups[g].inFlight
 		}
+		waiting += len(l.claims) + len(l.releases) + l.releasing
 	}
 	for _, d := range p.delayed {
 		if d.held.ok {

@@ -33,6 +33,7 @@ type duty struct {
 	target rules.Target
 	slot   int
 	mark   Mark
+	claim  claim // of a member that was taken out of the target, which is a tag; else empty
 }
 
 // flight is a batch that was taken, and which duties had been added by then.
@@ -92,12 +93,22 @@ func (m *model) step() {
 		m.sendMark()
 	case n < 70:
 		m.take(lanes[m.rng.IntN(len(lanes))], group(m.rng.IntN(int(groups))))
+	case n < 74:
+		m.takeOut()
 	case n < 80:
 		m.land(w, m.apply)
 	case n < 84:
 		m.land(w, func(f flight) { m.p.putBack(f.batch) })
+	case n < 86:
+		m.land(w, func(f flight) {
+			if f.group == members {
+				m.p.putBack(f.batch)
+			} else {
+				m.p.postpone(f.batch, time.Second)
+			}
+		})
 	case n < 87:
-		m.land(w, func(f flight) { m.p.postpone(f.batch, time.Second) })
+		m.release(lanes[m.rng.IntN(len(lanes))])
 	case n < 92:
 		time.Sleep(time.Duration(m.rng.IntN(1500)) * time.Millisecond)
 		synctest.Wait()
@@ -143,7 +154,7 @@ func (m *model) add() {
 	m.recent = m.recent[max(0, len(m.recent)-20):]
 	for _, t := range targets {
 		for _, slot := range slotsOf(t) {
-			m.duties = append(m.duties, duty{m.next, t, slot, m.p.mark})
+			m.duties = append(m.duties, duty{number: m.next, target: t, slot: slot, mark: m.p.mark})
 		}
 		m.next++
 	}
@@ -176,6 +187,24 @@ func (m *model) land(w *waiting, how func(flight)) {
 	}
 }
 
+// takeOut takes a member out of a set that is being read; it may name one of another server, or the same as before.
+func (m *model) takeOut() {
+	for _, f := range m.flying {
+		for t := range f.targets {
+			if f.group != tags || t.Kind != rules.Tag {
+				break
+			}
+			c := claim{"pgevict:tag:" + t.Key, fmt.Sprint("m:", m.rng.IntN(20))}
+			_, known := m.p.claims[c]
+			if m.p.claim(f.batch, t, []claim{c}) && !known {
+				m.duties = append(m.duties, duty{m.next, t, redisnode.SlotOf(c.entry), f.waiting().flying.mark, c})
+				m.next++
+			}
+			return
+		}
+	}
+}
+
 // apply has Redis take a batch, or most of it. A walk that finds other slots than before has not been one, and the connections
 // of a server that is no master are closed.
 func (m *model) apply(f flight) {
@@ -188,18 +217,58 @@ func (m *model) apply(f flight) {
 		return
 	}
 	refused := map[rules.Target]error{}
-	for t := range f.targets {
+	refuse := func(t rules.Target) {
 		if m.rng.IntN(4) == 0 {
 			refused[t] = errors.New("no")
 		}
 	}
+	if f.group == members {
+		gone := map[claim]bool{}
+		for _, c := range f.claims {
+			refuse(c.member())
+			gone[c.claim] = refused[c.member()] == nil
+		}
+		for _, c := range f.claims { // one that was refused is so for all that named it
+			gone[c.claim] = refused[c.member()] == nil
+		}
+		m.duties = slices.DeleteFunc(m.duties, func(d duty) bool { return gone[d.claim] })
+		m.p.doneMembers(f.batch, refused)
+		return
+	}
+	for t := range f.targets {
+		refuse(t)
+	}
+	m.readClaims(f, refused)
 	m.fulfil(f, refused)
 	m.p.done(f.batch, refused, time.Second)
 }
 
+// readClaims has those who read a tag find the claims of which nobody knows any more.
+func (m *model) readClaims(f flight, refused map[rules.Target]error) {
+	for _, d := range m.duties {
+		if _, known := m.p.claims[d.claim]; known || d.claim == (claim{}) {
+			continue
+		}
+		for _, t := range []rules.Target{d.target, d.target.Widen()} {
+			_, there := f.targets[t]
+			if there && refused[t] == nil && (!isPattern(t) || m.p.routes.owners == nil || f.slots.Has(redisnode.SlotOf(d.target.Key))) &&
+				!m.p.claim(f.batch, d.target, []claim{d.claim}) {
+				refused[t] = errUnread
+			}
+		}
+	}
+}
+
+// release has Redis release the claims on members that are gone, or not answer.
+func (m *model) release(l *lane) {
+	all := m.p.takeReleases(l)
+	n := m.rng.IntN(len(all) + 1)
+	m.p.endReleases(l, all[:n], all[n:])
+}
+
 func (m *model) fulfil(f flight, refused map[rules.Target]error) {
 	m.duties = slices.DeleteFunc(m.duties, func(d duty) bool {
-		if d.number >= f.before {
+		if d.number >= f.before || d.claim != (claim{}) {
 			return false
 		}
 		for _, t := range []rules.Target{d.target, d.target.Widen()} {
@@ -271,15 +340,26 @@ func (m *model) covered(d duty) bool {
 		return false
 	}
 	everywhere := func(rules.Target) bool { return true }
+	slot := d.slot
+	if d.claim != (claim{}) {
+		slot = redisnode.SlotOf(d.target.Key) // where the tag is read again
+	}
 	for l := range m.p.everyLane {
 		for g := range l.groups {
 			w := &l.groups[g]
 			// An exact target is followed to whoever has its slot; so is a pattern once its walk finds other slots.
 			waits := func(t rules.Target) bool {
-				return !isPattern(t) || m.p.routes.owners == nil || l.slots.Has(d.slot) || l.patternsAt != l.changes
+				return !isPattern(t) || m.p.routes.owners == nil || l.slots.Has(slot) || l.patternsAt != l.changes
 			}
 			flies := func(t rules.Target) bool {
-				return !isPattern(t) || m.p.routes.owners == nil || l.slots.Has(d.slot) || l.retired || m.flying[w].patternsAt != l.changes
+				return !isPattern(t) || m.p.routes.owners == nil || l.slots.Has(slot) || l.retired || m.flying[w].patternsAt != l.changes
+			}
+			holds := func(claims []claimed, held watermark) bool {
+				return held.ok && !held.mark.Sent.After(d.mark.Sent) &&
+					slices.ContainsFunc(claims, func(c claimed) bool { return c.claim == d.claim })
+			}
+			if group(g) == members && (holds(l.claims, w.oldest) || holds(m.flying[w].claims, w.flying)) {
+				return true
 			}
 			if in(w.targets, w.oldest, waits) || in(m.flying[w].targets, w.flying, flies) && d.number < m.flying[w].before {
 				return true
@@ -310,6 +390,7 @@ func (m *model) finishAll() {
 				m.take(l, g)
 				m.land(&l.groups[g], m.apply)
 			}
+			m.release(l)
 		}
 		m.check()
 		time.Sleep(10 * time.Second)

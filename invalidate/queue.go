@@ -27,6 +27,9 @@ type Options struct {
 	DryRun bool
 	// Read reads what refreshed keys are to be, a value for each target; see Value. nil: such keys are deleted.
 	Read func(ctx context.Context, targets []rules.Target) []Value
+	// Tags are those of the rules, as wide as they get: whatever else such a set is, a key of a pattern or a member of
+	// another, it is not deleted before its members were read.
+	Tags []rules.Target
 	// Gap is called when Redis may have lost deletes; why is one of the Gap constants. Swept is called when a sweep has been
 	// done, and must not wait.
 	Gap   func(why string)
@@ -63,7 +66,8 @@ type Mark struct {
 // Queue is the targets that wait for Redis, and what applies them there: a shard for each server that takes writes.
 type Queue struct {
 	opts    Options
-	id      string // of this process
+	id      string   // of this process
+	tags    *matcher // of the sets that are tags of the rules; nil: none
 	pending *pending
 	cluster *cluster
 
@@ -75,7 +79,7 @@ type Queue struct {
 // New returns a queue before the Redis at o: one server, or several of a Cluster, or the sentinels of a master with a name;
 // one server turns out to be of a Cluster when it says so. Add may be called at once; nothing is deleted before Run.
 func New(o *redis.UniversalOptions, options Options) *Queue {
-	q := &Queue{opts: options, id: rand.Text(), pending: newPending(&options)}
+	q := &Queue{opts: options, id: rand.Text(), tags: tagMatcher(options.Tags), pending: newPending(&options)}
 	q.cluster = newCluster(o, q)
 	return q
 }
@@ -143,21 +147,23 @@ func (q *Queue) Drain(ctx context.Context) error {
 		}
 		all.Wait()
 	}
-	defer each(func(s *shard) { _ = s.rdb.Close() }) // nothing is left to do on it
-	each(func(s *shard) {
-		q.pending.takeMark(s.lane) // which is for the end
-		for _, step := range s.steps() {
-			s.attempt(ctx, step)
+	defer each(func(s *shard) { _ = s.rdb.Close() })    // nothing is left to do on it
+	each(func(s *shard) { q.pending.takeMark(s.lane) }) // which is for the end
+	// What was found to be another server's, or to be a member of a tag, takes more than one turn; so does what Redis refuses,
+	// of which the second is the last.
+	for turn, left := 0, -1; ctx.Err() == nil && left != 0; turn++ {
+		each(func(s *shard) {
+			for _, step := range s.steps() {
+				s.attempt(ctx, step)
+			}
+		})
+		q.pending.endSecondDeletes()
+		now, _ := q.pending.count()
+		if turn > 0 && now == left {
+			break
 		}
-	})
-	q.pending.endSecondDeletes() // and what was found to be another server's comes back
-	each(func(s *shard) {
-		steps := s.steps()
-		for _, step := range steps[1:] {
-			s.attempt(ctx, step)
-		}
-		s.attempt(ctx, steps[exact])
-	})
+		left = now
+	}
 	ctx, cancel := context.WithTimeout(ctx, lastPositionTime)
 	defer cancel()
 	each(func(s *shard) {

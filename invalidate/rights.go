@@ -57,6 +57,8 @@ func Rights(set *rules.Set, cluster bool, probe string) (all []Right) {
 	if slices.ContainsFunc(samples, rules.Target.IsTag) {
 		add("+sscan "+moved, "sscan", movedPrefix+probe, 0)
 		add("+srem "+moved, "srem", movedPrefix+probe, probe)
+		add("+sadd "+moved, "sadd", movedPrefix+probe, probe)
+		all[len(all)-1].Live = true // it would be executed
 	}
 	for _, sample := range samples {
 		all = append(all, rightsFor(sample, probe)...)
@@ -77,8 +79,9 @@ func rightsFor(sample rules.Target, probe string) (all []Right) {
 		all = append(all, Right{args, append([]string{grant, glob}, beside...), wide.Rule(), live})
 	}
 	if wide.IsTag() {
-		add("+sscan", nil, "sscan", key, 0)
-		add("+smove", []string{moved}, "smove", key, movedPrefix+probe, probe)
+		add("+eval", []string{moved}, "eval", takeMembers, 2, key, movedPrefix+probe, 0, probe)
+		add("+srandmember", nil, "srandmember", key, 1)
+		add("+srem", nil, "srem", key, probe)
 		return all
 	}
 	if sample.Kind == rules.Field {

@@ -86,6 +86,8 @@ func (p *pending) reroute(masters map[string]*redisnode.Master) (came, went []*l
 func (p *pending) retireLocked(l *lane) {
 	l.retired = true
 	p.retiring = append(p.retiring, l)
+	claims, releases, held := l.claims, l.releases, l.groups[members].oldest.mark
+	l.claims, l.releases = nil, nil
 	for g := range l.groups {
 		w := &l.groups[g]
 		if w.sweep {
@@ -99,6 +101,10 @@ func (p *pending) retireLocked(l *lane) {
 		for t, added := range targets {
 			p.routeLocked(t, added, &held)
 		}
+	}
+	p.giveUpClaimsLocked(l, claims, held)
+	for _, c := range releases {
+		p.releaseLocked(c)
 	}
 	p.forgetRetiredLocked()
 }

@@ -90,7 +90,7 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 
 // steps are what takes what waits in each group, and applies it.
 func (s *shard) steps() [groups]func(context.Context) error {
-	return [groups]func(context.Context) error{exact: s.flush, patterns: s.walkOver, tags: s.dropTags, refreshes: s.refresh}
+	return [groups]func(context.Context) error{exact: s.flush, patterns: s.walkOver, tags: s.dropTags, refreshes: s.refresh, members: s.deleteMembers}
 }
 
 // work applies what waits until the context is done, or the server is no master any more.

@@ -2,10 +2,13 @@ package invalidate
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -14,168 +17,223 @@ import (
 	"pgevict/rules"
 )
 
-// What one step deals with: so many sets, and about so many members of each.
+// What one step deals with: so many sets, and about so many members of each. A set that has more than so many steps' is read
+// on when others have had their turn.
 const (
 	setsPerStep    = 64
 	membersPerStep = 1000
+	stepsPerTurn   = 16
 )
 
-// tag is a set whose members are keys.
-type tag struct {
-	key    string
-	target rules.Target // for which it goes
-}
-
-// dropTags deletes the sets that wait, with their members.
-func (s *shard) dropTags(ctx context.Context) error {
-	b := s.q.pending.take(s.lane, tags)
-	sets := make([]tag, 0, len(b.targets))
-	for t := range b.targets {
-		sets = append(sets, tag{t.Key, t})
-	}
-	return s.finish(b, s.cluster.forget(ctx, sets), retryAfter)
-}
-
-// forget deletes sets and their members, a step of each at a time, and returns the targets of those that it could not.
+// A tag's set is never deleted: its members are taken out of it and deleted as keys, and what the application adds meanwhile
+// keeps its place. Redis deletes empty sets by itself.
 //
-// A member that the application adds meanwhile must keep its place in the set, so the set is never deleted: a member
-// moves to a set beside it, is deleted as a key, and leaves that set. If this ends halfway, whoever comes next finds in
-// the set beside what has been moved and perhaps not deleted. The empty sets Redis deletes by itself.
-func (c *cluster) forget(ctx context.Context, sets []tag) map[rules.Target]error {
-	failed := map[rules.Target]error{}
-	for some := range slices.Chunk(sets, setsPerStep) {
-		var unread, all []*reading
-		for _, t := range some {
-			beside := c.companionKey(movedPrefix, t.key)
-			unread = append(unread, &reading{tag: t, from: t.key, beside: beside}, &reading{tag: t, from: beside, beside: beside})
-		}
-		all = unread
-		for len(unread) > 0 {
-			unread = c.forgetSome(ctx, unread)
-		}
-		away := true // nothing answers
-		for _, r := range all {
-			if r.err != nil {
-				failed[r.target] = r.err
-			}
-			away = away && r.err != nil && !redisnode.IsReply(r.err)
-		}
-		if away { // so what is left would only wait for nothing as well
-			for _, t := range sets {
-				failed[t.target] = all[0].err
-			}
-			break
-		}
+// Who takes members out claims them in the same moment, by an entry for each in a set beside, and releases the entry when the
+// key is gone. If that never comes, whoever reads the tag next finds the claim. An entry is of one taker alone, so that nobody
+// releases what another has taken and not deleted yet.
+//
+// KEYS: the set, the one beside. ARGV: how many members, a token for their entries. The first SREM removes nothing: a Redis that
+// is full lets a script add to a set only behind a write that it takes at any time. Members leave the set behind their claims,
+// so that none is lost where one of the commands is denied.
+const takeMembers = `
+local members = redis.pcall('SRANDMEMBER', KEYS[1], ARGV[1])
+if members.err or #members == 0 then return members end
+local entries = {}
+for i, member in ipairs(members) do entries[i] = ARGV[2] .. ':' .. member end
+redis.call('SREM', KEYS[2], '')
+redis.call('SADD', KEYS[2], unpack(entries))
+redis.call('SREM', KEYS[1], unpack(members))
+return members`
+
+// tokenLength is that of the token before the colon of an entry: 65 random bits.
+const tokenLength = 13
+
+// memberOf returns the member that an entry claims. One without a token is a member itself.
+func memberOf(entry string) string {
+	if len(entry) > tokenLength && entry[tokenLength] == ':' && strings.Trim(entry[:tokenLength], "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == "" {
+		return entry[tokenLength+1:]
 	}
-	return failed
+	return entry
 }
 
-// reading is a set that is read in steps.
-type reading struct {
-	tag
-	from    string // the set itself, or the one beside it
+// tagReading is a set that is read, with the one beside.
+type tagReading struct {
+	target  rules.Target // for which it is read
+	set     rules.Target // itself
+	deletes bool         // if it is no set it is to be deleted, being a key of the rules as well
 	beside  string
-	cursor  uint64
-	at      *shard   // where the cursor means something
-	members []string // of this step
-	err     error    // which ends it
+	token   string
+	cursor  uint64 // in the set beside, or in the set where nothing may be taken out
+	steps   int
+
+	claimed bool  // the set beside has been read
+	taken   bool  // so has the set
+	noSet   bool  // it is a key of another type
+	full    bool  // a server has no room for some of the members
+	err     error // which ended the reading
+
+	scan *redis.ScanCmd
+	take *redis.Cmd
 }
 
-// op returns a command for the set, or for the one beside it.
-func (r *reading) op(key string, cmd redis.Cmder) op { return op{key: key, target: r.target, cmd: cmd} }
+func (s *shard) newReading(t, set rules.Target) *tagReading {
+	return &tagReading{target: t, set: set, beside: s.cluster.companionKey(movedPrefix, set.Key), token: rand.Text()[:tokenLength]}
+}
 
-// forgetSome takes a step in each set, and returns those that have not been read to the end. One that fails holds up no other.
-func (c *cluster) forgetSome(ctx context.Context, sets []*reading) (unread []*reading) {
-	c.readMembers(ctx, sets)
+// read reports whether the reading has come to its end.
+func (r *tagReading) read() bool { return r.err != nil || r.claimed && r.taken }
 
-	var moves steps
-	for _, r := range sets {
-		if r.from != r.beside {
-			for _, m := range r.members {
-				moves.add(r, r.op(r.from, redis.NewBoolCmd(ctx, "smove", r.from, r.beside, m)))
-			}
-		}
+// dropTags takes the members out of the sets that wait, and releases the claims on those that are gone.
+func (s *shard) dropTags(ctx context.Context) error {
+	if err := s.releaseClaims(ctx); err != nil {
+		return err
 	}
-	moves.take(ctx, c)
-
-	var deletions, leaves steps
-	for _, r := range sets {
-		for _, m := range r.members {
-			if r.err == nil && !strings.HasPrefix(m, "pgevict:") { // an application has no business with those
-				deletions.add(r, c.deletionOf(ctx, m, r.target)...)
-			}
-		}
+	b := s.q.pending.take(s.lane, tags)
+	readings := make([]*tagReading, 0, len(b.targets))
+	for t := range b.targets {
+		r := s.newReading(t, t)
+		r.deletes = t.Kind == rules.Key
+		readings = append(readings, r)
 	}
-	deletions.take(ctx, c)
-	c.q.count(deletions.ops)
-	for _, r := range sets {
-		if r.err == nil && len(r.members) > 0 {
-			args := []any{"srem", r.beside}
-			for _, m := range r.members {
-				args = append(args, m)
-			}
-			leaves.add(r, r.op(r.beside, redis.NewIntCmd(ctx, args...)))
-		}
+	err := s.readTags(ctx, b, readings)
+	var refused map[rules.Target]error
+	if err == nil {
+		refused, err = s.concludeTags(ctx, b, readings)
 	}
-	leaves.take(ctx, c)
-	return slices.DeleteFunc(slices.Clone(sets), func(r *reading) bool { return r.err != nil || r.cursor == 0 })
-}
-
-// steps are commands, and whose each is.
-type steps struct {
-	ops []op
-	of  []*reading
-}
-
-func (s *steps) add(r *reading, ops ...op) {
-	for _, o := range ops {
-		s.ops, s.of = append(s.ops, o), append(s.of, r)
+	if err != nil {
+		s.q.pending.putBack(b)
+		return err
 	}
+	return s.finish(b, refused, retryAfter)
 }
 
-// take has them executed, and takes note of what failed.
-func (s *steps) take(ctx context.Context, c *cluster) {
-	c.do(ctx, s.ops)
-	s.note()
-}
-
-func (s *steps) note() {
-	for i, o := range s.ops {
-		if err := o.failure(); err != nil {
-			s.of[i].err = err
-		}
-	}
-}
-
-// readMembers reads the next members of each set. A cursor means something to one server alone, so only sets that are read
-// from the beginning are followed to another.
-func (c *cluster) readMembers(ctx context.Context, sets []*reading) {
-	var first, next steps
-	scans := make([]*redis.ScanCmd, len(sets))
-	for i, r := range sets {
-		scans[i] = redis.NewScanCmd(ctx, nil, "sscan", r.from, strconv.FormatUint(r.cursor, 10), "count", membersPerStep)
+// concludeTags deletes as keys what turned out to be no set, has those read on that were not read to their end, and returns
+// what Redis refused.
+func (s *shard) concludeTags(ctx context.Context, b batch, readings []*tagReading) (map[rules.Target]error, error) {
+	refused := map[rules.Target]error{}
+	stale := map[rules.Target]time.Duration{}
+	for _, r := range readings {
+		_, moved := redis.IsMovedError(r.err)
 		switch {
-		case r.cursor == 0:
-			first.add(r, r.op(r.from, scans[i]))
-		case c.shardOf(redisnode.SlotOf(r.from)) != r.at:
-			r.err = fmt.Errorf("delete keys of the rule %q: %w", r.target.Rule(), redisnode.ErrMoved)
-		default:
-			next.add(r, r.op(r.from, scans[i]))
+		case moved: // to where that is known by now
+			s.q.pending.setAside(b, r.target, r.set, redirectAfter)
+		case redisnode.Redirected(r.err), r.err == nil && r.full:
+			s.q.pending.setAside(b, r.target, r.set, retryAfter)
+		case r.err != nil:
+			refused[r.target] = r.err
+		case !r.read():
+			s.q.pending.setAside(b, r.target, r.set, 0)
+		case r.noSet && r.deletes:
+			stale[r.target] = 0
 		}
 	}
-	first.take(ctx, c)
-	each(c.byShard(next.ops), func(s *shard, ops []op) { pipe(ctx, s.rdb, ops, false) })
-	next.note()
-	for i, r := range sets {
-		r.at, r.members = c.shardOf(redisnode.SlotOf(r.from)), nil
-		if r.err != nil || scans[i].Err() != nil { // a key of another type has no members
-			r.cursor = 0
-			continue
+	denied, err := s.deleteTargets(ctx, stale, func(redis.Pipeliner, bool) {})
+	maps.Copy(refused, denied)
+	return refused, err
+}
+
+// readTags reads sets, a step of some at a time, and hands their members over to whoever deletes them. One that fails, or is
+// large, holds up no other. An error says that the server did not answer.
+func (s *shard) readTags(ctx context.Context, b batch, readings []*tagReading) error {
+	active, rest := []*tagReading(nil), readings
+	for {
+		for len(active) < setsPerStep && len(rest) > 0 {
+			active, rest = append(active, rest[0]), rest[1:]
 		}
-		r.members, r.cursor = scans[i].Val()
-		if c.q.opts.DryRun && len(r.members) > 0 {
-			c.q.opts.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.from), zap.Strings("keys", r.members))
-			r.members = nil
+		if len(active) == 0 {
+			return nil
 		}
+		s.q.pending.awaitRoom(ctx)
+		if err := s.readStep(ctx, active); err != nil {
+			return err
+		}
+		for _, r := range active {
+			s.handOver(b, r)
+		}
+		active = slices.DeleteFunc(active, func(r *tagReading) bool { return r.read() || r.claimed && r.steps >= stepsPerTurn })
+	}
+}
+
+// readStep sends what reads the next members of sets.
+func (s *shard) readStep(ctx context.Context, sets []*tagReading) error {
+	pipe := s.rdb.Pipeline()
+	for _, r := range sets {
+		r.scan, r.take = nil, nil
+		switch {
+		case !r.claimed: // before the next are taken, so that it is not they that are found
+			r.scan = pipe.SScan(ctx, r.beside, r.cursor, "", membersPerStep)
+		case s.q.opts.DryRun:
+			r.scan = pipe.SScan(ctx, r.set.Key, r.cursor, "", membersPerStep)
+		}
+		if !r.taken && !s.q.opts.DryRun && r.steps < stepsPerTurn {
+			r.take = pipe.Eval(ctx, takeMembers, []string{r.set.Key, r.beside}, membersPerStep, r.token)
+			r.steps++
+		}
+	}
+	replies, err := pipe.Exec(ctx)
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		s.answered()
+	case !redisnode.IsReply(err), !slices.ContainsFunc(replies, func(r redis.Cmder) bool { return r.Err() != nil }):
+		return err // an error of the handshake looks like a reply, but no command has it
+	}
+	return nil
+}
+
+// handOver takes what a step has read, and has it deleted.
+func (s *shard) handOver(b batch, r *tagReading) {
+	var claims []claim
+	if r.scan != nil {
+		entries, cursor, err := r.scan.Result()
+		switch {
+		case err != nil && !redis.HasErrorPrefix(err, "WRONGTYPE"): // which has no members
+			r.fail(s, err)
+		case s.q.opts.DryRun:
+			if len(entries) > 0 {
+				s.q.opts.Log.Info("dry run: would delete", zap.String("rule", r.target.Rule()), zap.String("tag", r.set.Key), zap.Strings("keys", entries))
+			}
+		default:
+			for _, entry := range entries {
+				if !strings.HasPrefix(entry, r.token+":") { // or it was handed over when it was taken
+					claims = append(claims, claim{r.beside, entry})
+				}
+			}
+		}
+		r.cursor = cursor
+		if cursor == 0 || err != nil {
+			r.taken = r.taken || s.q.opts.DryRun && r.claimed
+			r.noSet = r.noSet || s.q.opts.DryRun && r.claimed && err != nil
+			r.claimed = true
+		}
+	}
+	if r.take != nil {
+		members, err := r.take.StringSlice()
+		switch {
+		case err != nil && redis.HasErrorPrefix(err, "WRONGTYPE"):
+			r.noSet, r.taken = true, true
+		case err != nil:
+			r.fail(s, err)
+		default:
+			r.taken = len(members) < membersPerStep
+			for _, m := range members {
+				claims = append(claims, claim{r.beside, r.token + ":" + m})
+			}
+		}
+	}
+	if !s.q.pending.claim(b, r.set, claims) {
+		r.full = true
+	}
+}
+
+// fail ends a reading.
+func (r *tagReading) fail(s *shard, err error) {
+	s.learnOwner(r.set.Key, err)
+	r.err = fmt.Errorf("read a tag of the rule %q: %w", r.target.Rule(), err)
+}
+
+// learnOwner takes note of who has a key, if an error says that it is another server.
+func (s *shard) learnOwner(key string, err error) {
+	if addr, moved := redis.IsMovedError(err); moved {
+		s.cluster.setOwner(redisnode.SlotOf(key), addr)
 	}
 }

@@ -29,7 +29,7 @@ func (s *shard) walkOver(ctx context.Context) error {
 	settled := !s.q.pending.moved(b)
 	var err error
 	if settled && len(b.targets) > 0 {
-		refused, settled, err = s.walk(ctx, newWalk(s, b.targets), b.slots)
+		refused, settled, err = s.walk(ctx, newWalk(s, b), b.slots)
 	}
 	if err != nil {
 		s.q.pending.putBack(b)
@@ -45,17 +45,18 @@ func (s *shard) walkOver(ctx context.Context) error {
 // walk is one pass over the keys of a server.
 type walk struct {
 	s          *shard   // whose keys they are
+	batch      batch    // of the patterns
 	keys, tags *matcher // nil: there are no such patterns
 	match      string   // for Redis, what all of them begin with
 	refused    map[rules.Target]error
 	matched    int
 }
 
-func newWalk(s *shard, targets map[rules.Target]time.Duration) *walk {
-	w := &walk{s: s, refused: map[rules.Target]error{}}
+func newWalk(s *shard, b batch) *walk {
+	w := &walk{s: s, batch: b, refused: map[rules.Target]error{}}
 	keys, tags := map[rules.Target]time.Duration{}, map[rules.Target]time.Duration{}
 	var beginnings []string
-	for t := range targets {
+	for t := range b.targets {
 		if t.Kind == rules.TagPattern {
 			tags[t] = 0
 		} else {
@@ -135,36 +136,85 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// step deletes those of some keys that a pattern matches.
+// step deletes those of some keys that a pattern matches. What may be a tag's set is read as that before it is deleted.
 func (w *walk) step(ctx context.Context, keys []string) error {
-	var sets []tag
 	stale := map[kind][]string{}
+	var sets []*tagReading
+	seen := map[string]bool{} // a set and the one beside it are one
 	for _, key := range keys {
-		if strings.HasPrefix(key, PositionPrefix) {
+		key, beside, ok := w.application(key)
+		if !ok || seen[key] {
 			continue
 		}
+		var tag, pattern rules.Target
+		isTag, isKey := false, false
 		if w.tags != nil {
-			set := key
-			if of, ok := w.s.cluster.companionOf(movedPrefix, key); ok {
-				set = of
-			}
-			if pattern, ok := w.tags.match(set); ok {
-				sets = append(sets, tag{key: set, target: pattern})
-			}
+			tag, isTag = w.tags.match(key)
 		}
-		if w.keys != nil {
-			if of, ok := w.s.cluster.companionOf(leasePrefix, key); ok && w.s.q.opts.Read != nil {
-				key = of
-			}
-			if pattern, ok := w.keys.match(key); ok {
-				k := kind{of: pattern}
-				if w.s.cluster.is.Load() {
-					k.slot = redisnode.SlotOf(key)
-				}
-				stale[k] = append(stale[k], key)
-			}
+		if w.keys != nil && !beside {
+			pattern, isKey = w.keys.match(key)
+		}
+		switch {
+		case isTag && isKey:
+			sets = append(sets, w.reading(pattern, tag, key, true))
+		case isTag:
+			sets = append(sets, w.reading(tag, tag, key, false))
+		case isKey && w.s.q.tags.matches(key):
+			tag, _ = w.s.q.tags.match(key)
+			sets = append(sets, w.reading(pattern, tag, key, true))
+		case isKey:
+			w.add(stale, pattern, key)
+		}
+		seen[key] = isTag || isKey
+	}
+	if err := w.s.readTags(ctx, w.batch, sets); err != nil {
+		return err
+	}
+	for _, r := range sets {
+		w.matched++
+		switch {
+		case r.err != nil:
+			w.refused[r.target] = r.err // it holds up no other pattern
+		case r.full:
+			w.s.q.pending.setAside(w.batch, r.target, r.set, walkAgainAfter)
+		case !r.read():
+			w.s.q.pending.setAside(w.batch, r.target, r.set, 0)
+		case r.noSet && r.deletes:
+			w.add(stale, r.target, r.set.Key)
 		}
 	}
+	return w.delete(ctx, stale)
+}
+
+// application returns the key of the application that a key stands for: itself, the one of a refresh that may be under way,
+// or the set beside which there are claims. It is not ok if it is another key of pgevict's own.
+func (w *walk) application(key string) (of string, beside, ok bool) {
+	if !strings.HasPrefix(key, rules.Own) {
+		return key, false, true
+	}
+	if of, ok := w.s.cluster.companionOf(movedPrefix, key); ok {
+		return of, true, true
+	}
+	of, ok = w.s.cluster.companionOf(leasePrefix, key)
+	return of, false, ok && w.s.q.opts.Read != nil
+}
+
+func (w *walk) reading(t, tag rules.Target, set string, deletes bool) *tagReading {
+	r := w.s.newReading(t, tag.AsTag(set))
+	r.deletes = deletes
+	return r
+}
+
+func (w *walk) add(stale map[kind][]string, pattern rules.Target, key string) {
+	k := kind{of: pattern}
+	if w.s.cluster.is.Load() {
+		k.slot = redisnode.SlotOf(key)
+	}
+	stale[k] = append(stale[k], key)
+}
+
+// delete deletes keys that are no sets of a tag.
+func (w *walk) delete(ctx context.Context, stale map[kind][]string) error {
 	var commands []command
 	for k, keys := range stale {
 		w.matched += len(keys)
@@ -180,36 +230,21 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 		return err
 	}
 	for i := range commands {
-		if err := w.refusedBy(ctx, &commands[i]); err != nil {
+		c := &commands[i]
+		switch err := c.refusal(); {
+		case err == nil:
+		case redisnode.IsDenied(err): // that one key must not be deleted says nothing about other keys
+			w.refused[c.of] = err
+		case redisnode.Redirected(err): // they are another server's by now, which is not to hold up this one
+			for _, key := range c.keys() {
+				w.s.learnOwner(key, err)
+				w.s.q.pending.setAside(w.batch, c.of, c.of.AsKey(key), 0)
+			}
+		default:
 			return err
 		}
-	}
-	w.matched += len(sets)
-	for t, err := range w.s.cluster.forget(ctx, sets) {
-		if !redisnode.IsReply(err) {
-			return err
-		}
-		w.refused[t] = err // a set that must not be touched, or whose slot is moving, holds up no other pattern
 	}
 	return nil
-}
-
-// refusedBy looks at what became of a command. That one key must not be deleted says nothing about other keys; and a key
-// that is another server's by now is deleted there.
-func (w *walk) refusedBy(ctx context.Context, c *command) error {
-	err := c.refusal()
-	if redisnode.Redirected(err) {
-		var ops []op
-		for _, key := range c.keys() {
-			ops = append(ops, w.s.cluster.deletionOf(ctx, key, c.targets[0])...)
-		}
-		err = w.s.cluster.deleteAll(ctx, ops)[c.targets[0]]
-	}
-	if redis.IsPermissionError(err) {
-		w.refused[c.targets[0]] = err
-		return nil
-	}
-	return err
 }
 
 // slotsStable reports whether the server serves the same slots as at some time before, and no key is about to move from or

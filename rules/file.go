@@ -232,5 +232,8 @@ func newSet(rules []*rule) *Set {
 	for _, r := range rules {
 		s.tables[r.table] = append(s.tables[r.table], r)
 	}
+	for _, o := range s.Overlaps() {
+		o.Other.from.mayBeTag = true
+	}
 	return s
 }

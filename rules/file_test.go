@@ -200,6 +200,7 @@ func TestParseRefuses(t *testing.T) {
 		{"template is a mapping", "rules:\n  - table: t\n    keys:\n      - action: {id}\n", []string{"4: an entry of keys must be text: put quotes around it"}},
 		{"template is a list", "rules:\n  - table: t\n    keys:\n      - [x]\n", []string{"4: an entry of keys must be text"}},
 		{"template begins with a column", "rules:\n  - table: t\n    keys:\n      - x\n      - '{id}:x'\n", []string{`5: key template "{id}:x": the template must begin with literal text`}},
+		{"a key of pgevict's own", "rules:\n  - table: t\n    keys: ['pgevict:{id}']\n    tags: ['pgevict:']\n", []string{`3: key template "pgevict:{id}": keys that begin with pgevict: are pgevict's own`, `4: tag template "pgevict:": keys that begin with`}},
 		{"template begins with a wildcard", "rules:\n  - table: t\n    keys: ['*:x']\n", []string{`3: key template "*:x": the template must begin with literal text`}},
 		{"template with unbalanced braces", "rules:\n  - table: t\n    keys: ['a:{id']\n", []string{`3: key template "a:{id": unbalanced braces`}},
 

@@ -47,6 +47,21 @@ func (g Glob) Match(key string) bool {
 	return strings.HasSuffix(rest, g.texts[last])
 }
 
+// Intersects reports whether there is a key that both match.
+func (g Glob) Intersects(other Glob) bool {
+	// What stands before the first wildcard of both, and behind the last, must agree; between them anything can be.
+	a, b := g.texts, other.texts
+	switch {
+	case len(a) == 1:
+		return other.Match(a[0])
+	case len(b) == 1:
+		return g.Match(b[0])
+	}
+	begin, end := min(len(a[0]), len(b[0])), min(len(a[len(a)-1]), len(b[len(b)-1]))
+	return a[0][:begin] == b[0][:begin] &&
+		a[len(a)-1][len(a[len(a)-1])-end:] == b[len(b)-1][len(b[len(b)-1])-end:]
+}
+
 // globEscaper makes text literal within a Redis glob. Redis gives * ? [ and \ a meaning, and ] and ^ within brackets.
 var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `^`, `\^`)
 

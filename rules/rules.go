@@ -181,6 +181,34 @@ func (s *Set) Sweep(of ...Table) []Target {
 	return targets
 }
 
+// Tags returns for each tag of the rules the target that covers all sets of its template.
+func (s *Set) Tags() []Target {
+	var tags []Target
+	for _, t := range s.Sweep() {
+		if t.IsTag() {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+// Overlap is two templates that may name the same key, one of a tag and one of something else.
+type Overlap struct{ Tag, Other Target }
+
+// Overlaps lists them. Such a key is read as a set before it is deleted, so none loses its members; but an application that
+// writes both would have one overwrite the other.
+func (s *Set) Overlaps() []Overlap {
+	var overlaps []Overlap
+	for _, tag := range s.Tags() {
+		for _, other := range s.Sweep() {
+			if !other.IsTag() && other.Glob().Intersects(tag.Glob()) {
+				overlaps = append(overlaps, Overlap{tag, other})
+			}
+		}
+	}
+	return overlaps
+}
+
 // Samples returns for each target of [Set.Sweep] the one that a row makes of which every column has a text.
 func (s *Set) Samples(text string) []Target {
 	var targets []Target

@@ -2,6 +2,9 @@ package rules
 
 import "strconv"
 
+// Own begins the keys that are pgevict's own. No rule deletes them, whatever its templates match.
+const Own = "pgevict:"
+
 // Kind says how a target names what Redis must forget.
 type Kind uint8
 
@@ -70,11 +73,24 @@ func (t Target) Widen() Target { return t.from.wide }
 func (t Target) IsTag() bool { return t.Kind == Tag || t.Kind == TagPattern }
 
 // Covers reports whether the target is that key, that tag or a field of that hash, or a pattern that matches its name.
-func (t Target) Covers(key string) bool {
+func (t Target) Covers(key string) bool { return t.Glob().Match(key) }
+
+// Glob returns what matches the names that the target covers.
+func (t Target) Glob() Glob {
 	switch t.Kind {
 	case Pattern, TagPattern:
-		return ParseGlob(t.Key).Match(key)
+		return ParseGlob(t.Key)
 	case Key, Tag, Field:
 	}
-	return t.Key == key
+	return Glob{[]string{t.Key}}
 }
+
+// AsTag returns the target of the same template that is the set of a name.
+func (t Target) AsTag(name string) Target { return Target{Kind: Tag, Key: name, from: t.from} }
+
+// AsKey returns the target of the same template that is the key of a name: one that a pattern matches, or a member of a tag.
+func (t Target) AsKey(name string) Target { return Target{Kind: Key, Key: name, from: t.from} }
+
+// MayBeTag reports whether the target is a key of whose template the rules have a tag that may be of the same name. It is
+// false for the tags themselves.
+func (t Target) MayBeTag() bool { return t.Kind == Key && t.from.mayBeTag }

@@ -17,6 +17,8 @@ type template struct {
 	pattern bool     // it has a wildcard of its own
 	refresh *Refresh // how its keys are read anew; nil: they are deleted
 	wide    Target   // every column a wildcard, and every field
+
+	mayBeTag bool // one of its keys may have the name of a set that is a tag of the rules
 }
 
 type part struct {
@@ -54,6 +56,9 @@ func readKey(text string) ([]part, error) {
 	}
 	if parts[0].kind != literal {
 		return nil, errors.New("the template must begin with literal text, or it could widen to the whole of Redis")
+	}
+	if strings.HasPrefix(parts[0].text, Own) {
+		return nil, errors.New("keys that begin with " + Own + " are pgevict's own")
 	}
 	return parts, nil
 }

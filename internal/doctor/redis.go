@@ -50,6 +50,7 @@ func checkRedis(ctx context.Context, o *redis.UniversalOptions, timeout time.Dur
 	d.roundTrips(ctx, masters)
 	d.walk(ctx, masters)
 	d.members(ctx, masters)
+	d.lifetimes(ctx, masters)
 	d.successors(ctx, replicas, needs)
 }
 

@@ -3,11 +3,14 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"pgevict/invalidate/redisnode"
 	"pgevict/rules"
 )
 
@@ -181,4 +184,26 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
+}
+
+// lifetimes looks whether Redis may drop the sets that are tags before the members that they name, which then no change and
+// no sweep finds.
+func (d *redisCheck) lifetimes(ctx context.Context, masters []*server) {
+	if !slices.ContainsFunc(d.subjects, func(s subject) bool { return s.wide.IsTag() }) {
+		return
+	}
+	d.each("masters", masters, func(s *server, report Report) {
+		policy, limit := redisnode.InfoField(s.info, "maxmemory_policy"), redisnode.InfoField(s.info, "maxmemory")
+		if strings.HasPrefix(policy, "allkeys") && limit != "0" {
+			report.Warn("redis tags", policy+" may evict a tag's set before its members, which then stay stale",
+				"give the members a TTL, which bounds that; or use a volatile-* policy and sets without a TTL")
+		}
+		for _, set := range s.sets {
+			if left, err := s.rdb.PTTL(ctx, set).Result(); err == nil && left > 0 { // where it is not allowed it cannot be told
+				report.Warn("redis tags", fmt.Sprintf("the set %.100q expires, and members that live longer then stay stale", set),
+					"let no set expire before its members: PERSIST, or EXPIRE … GT whenever a member is added")
+				return
+			}
+		}
+	})
 }

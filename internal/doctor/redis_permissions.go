@@ -101,7 +101,7 @@ func (d *redisCheck) members(ctx context.Context, masters []*server) {
 	var keys []string
 	for _, s := range masters {
 		for _, set := range s.sets {
-			some, _, err := s.rdb.SScan(ctx, set, 0, "", someMembers).Result()
+			some, err := s.rdb.SRandMemberN(ctx, set, someMembers).Result()
 			if err != nil { // it may be gone by now
 				continue
 			}

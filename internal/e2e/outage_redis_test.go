@@ -145,12 +145,12 @@ var redisOutages = []outage{{
 	name: "Redis forbids a command for a while", calm: true, servers: anEvictor,
 	strike: func(o *outageTest) {
 		n := len(o.sidecar.Log.Lines())
-		o.evictor("-smove")
+		o.evictor("-srandmember")
 		o.miss()
 		o.waitRefused("noperm", o.refusals("noperm"))
 		o.waitEvicted(o.evicted())
-		o.sidecar.said(n, "NOPERM", "smove", `rule \"views\"`)
-		o.evictor("+smove")
+		o.sidecar.said(n, "noperm", `rule \"views\"`)
+		o.evictor("+srandmember")
 	},
 }, {
 	name: "Redis pauses its clients", calm: true,

@@ -92,6 +92,11 @@ func Check(_ context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.Stdout, "ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(set.TableNames(), ", "))
+	text := fmt.Sprintf("ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(set.TableNames(), ", "))
+	for _, o := range set.Overlaps() {
+		text += fmt.Sprintf("warning: %s of the rule %s may name the sets that are the tags %s of the rule %s: such a key is read as a set before it is deleted, "+
+			"and its members go too; if that is not meant, give one of them another beginning\n", o.Other.Key, o.Other.Rule(), o.Tag.Key, o.Tag.Rule())
+	}
+	_, err = fmt.Fprint(p.Stdout, text)
 	return err
 }

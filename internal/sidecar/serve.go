@@ -46,6 +46,7 @@ func Serve(ctx context.Context, p Process) error {
 		AgainAfter: cfg.AgainAfter,
 		Timeout:    min(cfg.Heartbeat, 5*time.Second), // it delays a stop, too
 		DryRun:     cfg.DryRun,
+		Tags:       set.Tags(),
 		Gap:        func(reason string) { pipe.Gap(reason) },
 		Swept:      pipe.Swept,
 		Log:        log,

@@ -57,6 +57,11 @@ func IsReply(err error) bool {
 	return errors.As(err, &reply) || errors.Is(err, ErrMoved)
 }
 
+// IsDenied reports whether an error says that the user may not do what was asked, itself or in a script.
+func IsDenied(err error) bool {
+	return redis.IsPermissionError(err) || redis.HasErrorPrefix(err, "ERR The user executing the script can't")
+}
+
 // ErrorKind names an error in a word fit for a metric.
 func ErrorKind(err error) string {
 	var network net.Error
@@ -71,7 +76,7 @@ func ErrorKind(err error) string {
 		return "oom"
 	case redis.IsAuthError(err):
 		return "noauth"
-	case redis.IsPermissionError(err):
+	case IsDenied(err):
 		return "noperm"
 	case redis.IsClusterDownError(err), redis.IsMasterDownError(err):
 		return "clusterdown"
