@@ -145,7 +145,7 @@ func TestClaimsAreUnique(t *testing.T) {
 	set := parseRules(t, tagRules)
 	one, two, next := makeQueue(t, r.URL()), makeQueue(t, r.URL()), makeQueue(t, r.URL())
 	tag := of(set, "t", image{"id": "1"})
-	step := func(k *kit, step func() error) {
+	step := func(step func() error) {
 		t.Helper()
 		if err := step(); err != nil {
 			t.Fatal(err)
@@ -153,15 +153,15 @@ func TestClaimsAreUnique(t *testing.T) {
 	}
 	one.tagged("tag:1", "view:1")
 	one.Add(tag...)
-	step(one, func() error { return one.only.dropTags(t.Context()) })
-	step(one, func() error { return one.only.deleteMembers(t.Context()) })
+	step(func() error { return one.only.dropTags(t.Context()) })
+	step(func() error { return one.only.deleteMembers(t.Context()) })
 	if one.exists("view:1") {
 		t.Fatal("the member is there")
 	}
 	one.tagged("tag:1", "view:1") // a reader fills it again
 	two.Add(tag...)
-	step(two, func() error { return two.only.dropTags(t.Context()) }) // and dies
-	step(one, func() error { return one.only.dropTags(t.Context()) }) // which releases its claim
+	step(func() error { return two.only.dropTags(t.Context()) }) // and dies
+	step(func() error { return one.only.dropTags(t.Context()) }) // which releases its claim
 	if !one.exists("view:1") {
 		t.Fatal("the member is gone: this shows nothing")
 	}

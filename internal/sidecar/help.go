@@ -92,11 +92,12 @@ func Check(_ context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(set.TableNames(), ", "))
+	var text strings.Builder
+	fmt.Fprintf(&text, "ok: the configuration is complete, and %s has rules for %s\n", cfg.Rules, strings.Join(set.TableNames(), ", "))
 	for _, o := range set.Overlaps() {
-		text += fmt.Sprintf("warning: %s of the rule %s may name the sets that are the tags %s of the rule %s: such a key is read as a set before it is deleted, "+
+		fmt.Fprintf(&text, "warning: %s of the rule %s may name the sets that are the tags %s of the rule %s: such a key is read as a set before it is deleted, "+
 			"and its members go too; if that is not meant, give one of them another beginning\n", o.Other.Key, o.Other.Rule(), o.Tag.Key, o.Tag.Rule())
 	}
-	_, err = fmt.Fprint(p.Stdout, text)
+	_, err = fmt.Fprint(p.Stdout, text.String())
 	return err
 }
