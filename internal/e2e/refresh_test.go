@@ -319,13 +319,14 @@ func TestRefreshedKeysAreNeverStale(t *testing.T) {
 
 // Large values are read a few at a time, so that the limit of the manifest is enough for them.
 func TestLargeRefreshesTakeBoundedMemory(t *testing.T) {
+	t.Parallel()
 	const rows, bytes = 256, 1 << 20
 	w := newWorld(t, nil, itemsTable+eventTrigger("items"),
 		`rules: [{table: items, keys: ["item:{id}"], refresh: {query: "SELECT repeat(n::text, 1048576) FROM items WHERE id = {id}"}}]`)
 	w.exec(`INSERT INTO items (id) SELECT generate_series(1, $1)`, rows)
 	p := &program{livetest.NewProgram(t, &livetest.Program{
 		Path:    livetest.ProgramPath(t, livetest.AsShipped),
-		Environ: append([]string{"PGEVICT_HTTP_ADDR=127.0.0.1:0"}, append(w.environ, "PGEVICT_REFRESH_TIMEOUT=20s", "PGEVICT_AGAIN_AFTER=0")...),
+		Environ: append([]string{"PGEVICT_HTTP_ADDR=127.0.0.1:0"}, append(w.environ, "PGEVICT_REFRESH_TIMEOUT=20s", "PGEVICT_AGAIN_AFTER=0", "PGEVICT_HEARTBEAT=3s")...),
 	}), t}
 	p.must(p.Serving())
 	p.waitReady()
@@ -336,9 +337,15 @@ func TestLargeRefreshesTakeBoundedMemory(t *testing.T) {
 	}
 	w.set(keys...)
 	w.exec(`UPDATE items SET n = 7`)
-	livetest.Eventually(t, 3*time.Minute, "all are refreshed", func() bool { return p.metric(`pgevict_refreshed_total{rule="items"}`) == rows })
+	livetest.Eventually(t, 3*time.Minute, "all are refreshed, or gone where Redis took too long", func() bool {
+		m := p.metrics()
+		return m[`pgevict_refreshed_total{rule="items"}`]+m[`pgevict_evicted_total{rule="items"}`] == rows
+	})
+	if n := p.metric(`pgevict_refreshed_total{rule="items"}`); n < rows/8 {
+		t.Errorf("%v were refreshed", n)
+	}
 	for _, key := range keys {
-		if n := w.cache.StrLen(t.Context(), key).Val(); n != bytes {
+		if n := w.cache.StrLen(t.Context(), key).Val(); n != bytes && n != 0 {
 			t.Fatalf("%s has %d bytes", key, n)
 		}
 	}
