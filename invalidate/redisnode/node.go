@@ -57,9 +57,10 @@ func IsReply(err error) bool {
 	return errors.As(err, &reply) || errors.Is(err, ErrMoved)
 }
 
-// IsDenied reports whether an error says that the user may not do what was asked, itself or in a script.
+// IsDenied reports whether an error says that the user may not do what was asked, itself or in a script, of which Redis 7.0
+// says so behind ERR; the driver compares what stands behind that.
 func IsDenied(err error) bool {
-	return redis.IsPermissionError(err) || redis.HasErrorPrefix(err, "ERR The user executing the script can't")
+	return redis.IsPermissionError(err) || redis.HasErrorPrefix(err, "The user executing the script can't")
 }
 
 // ErrorKind names an error in a word fit for a metric.

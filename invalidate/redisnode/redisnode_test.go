@@ -95,3 +95,23 @@ func TestMode(t *testing.T) {
 		}
 	}
 }
+
+// reply is an error as a server answers it.
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (r reply) RedisError()   {}
+
+// A user who may not do something is told so in other words within a script, by Redis 7.0 behind ERR.
+func TestErrorKindOfWhatIsDenied(t *testing.T) {
+	t.Parallel()
+	for _, text := range []reply{
+		"NOPERM this user has no permissions to run the 'srandmember' command",
+		"ERR The user executing the script can't run this command or subcommand",
+		"ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
+	} {
+		if kind := ErrorKind(text); kind != "noperm" {
+			t.Errorf("%s: %s", text, kind)
+		}
+	}
+}
