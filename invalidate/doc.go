@@ -11,7 +11,7 @@
 //	          └───────────┴── Redis refused it: delayed, and waits on whichever server it belongs to by then
 //
 // A target waits in the lane of the server that has its key, or in all of them if it is a pattern that may match keys
-// anywhere. Four goroutines a server, one for each group (exact keys and fields, patterns, tags, refreshes), each take all
+// anywhere. Five goroutines a server, one for each group (exact keys and fields, patterns, tags, refreshes, members), each take all
 // that waits in their group as one batch and apply it; what comes meanwhile is the next batch. No timer is in the way, and
 // batches grow by themselves under load. A target that comes while the same is in flight waits beside it: what Redis was
 // told before may have been filled again since.
@@ -21,6 +21,17 @@
 //
 // A target that was applied for the first time waits for its second delete, with a zero in the place of when it was added.
 // It joins what waits then, and never hides a first.
+//
+// # Tags
+//
+// A tag is read by the server that has its set, and its members are deleted by the servers that have them, so that one that
+// hangs holds up neither the reading nor the others. In between a member is claimed: it has left the set for an entry in a set
+// beside, in one step in Redis. The entry is released when the key is gone. So nothing about members need be remembered here:
+// those that are too many, that Redis refused, or whose server is a master no more are given up, and their tag is read again,
+// with the mark that they held back. A claim that is found while its member waits already is not taken twice, but the member
+// then holds back the earlier mark of the two.
+//
+// Whatever else has the name of a tag's set is read as one before it is deleted.
 //
 // # Marks
 //

@@ -243,10 +243,10 @@ func (m *model) apply(f flight) {
 	m.p.done(f.batch, refused, time.Second)
 }
 
-// readClaims has those who read a tag find the claims of which nobody knows any more.
+// readClaims has those who read a tag find the claims that there are, those as well of which the members wait already.
 func (m *model) readClaims(f flight, refused map[rules.Target]error) {
 	for _, d := range m.duties {
-		if _, known := m.p.claims[d.claim]; known || d.claim == (claim{}) {
+		if d.claim == (claim{}) {
 			continue
 		}
 		for _, t := range []rules.Target{d.target, d.target.Widen()} {
