@@ -19,6 +19,7 @@ type delayed struct {
 	open    time.Time     // until when others may join
 	due     time.Time
 	held    watermark // not of second deletes, which have been applied once
+	sweep   bool      // a sweep is among them
 }
 
 // joinBelow is how small a group must be to be merged with another. A large one costs more to merge than to keep.
@@ -43,8 +44,29 @@ func (p *pending) delayLocked(l *lane, g group, targets map[rules.Target]time.Du
 		}
 	}
 	slack := after / 8
-	p.delayed = append(p.delayed, &delayed{l, g, targets, after, now.Add(slack), now.Add(after + slack), held})
+	p.delayed = append(p.delayed, &delayed{lane: l, group: g, targets: targets, after: after, open: now.Add(slack), due: now.Add(after + slack), held: held})
 	time.AfterFunc(after+slack, p.returnDue)
+	p.boundDelayedLocked()
+}
+
+// sweepLater has the targets of a sweep come into the lanes after a while.
+func (p *pending) sweepLater(after time.Duration, targets []rules.Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	added := max(time.Since(p.started), 1)
+	by := map[group]map[rules.Target]time.Duration{patterns: {}} // whose end is that of the sweep
+	for _, t := range targets {
+		g := p.groupOf(t)
+		if by[g] == nil {
+			by[g] = map[rules.Target]time.Duration{}
+		}
+		by[g][t] = added
+	}
+	due := time.Now().Add(after)
+	for g, targets := range by {
+		p.delayed = append(p.delayed, &delayed{group: g, targets: targets, after: after, due: due, held: watermark{p.mark, true}, sweep: g == patterns})
+	}
+	time.AfterFunc(after, p.returnDue)
 	p.boundDelayedLocked()
 }
 
@@ -80,11 +102,13 @@ func (p *pending) endSecondDeletes() {
 func (p *pending) returnLocked(due func(*delayed) bool) {
 	all := p.delayed
 	p.delayed = nil
+	sweep := false
 	for _, d := range all {
 		if !due(d) {
 			p.delayed = append(p.delayed, d)
 			continue
 		}
+		sweep = sweep || d.sweep
 		held := p.mark
 		if d.held.ok {
 			held = d.held.mark
@@ -100,6 +124,9 @@ func (p *pending) returnLocked(due func(*delayed) bool) {
 			d.lane.patternsAt = d.lane.changes
 		}
 		w.merge(d.targets, &held)
+	}
+	if sweep {
+		p.sweepLocked()
 	}
 	p.boundLocked()
 }
@@ -135,7 +162,7 @@ func (p *pending) unplacedLocked(d *delayed, g group) *delayed {
 		}
 	}
 	other := *d
-	other.lane, other.group, other.targets = nil, g, map[rules.Target]time.Duration{}
+	other.lane, other.group, other.targets, other.sweep = nil, g, map[rules.Target]time.Duration{}, false
 	p.delayed = append(p.delayed, &other)
 	return &other
 }

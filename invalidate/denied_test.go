@@ -188,7 +188,7 @@ func TestForbiddenInfo(t *testing.T) {
 	r := livetest.NewRedis(t)
 	k := asLimited(t, r, mayConnect, "+unlink", "+scan", "+set", "+get", "~*").run()
 	k.canary(1)
-	if got := k.seen.gapsOf(GapRestart); got != 0 {
+	if got := k.seen.gapsOf(GapUnknown); got != 0 {
 		t.Errorf("%d gaps at the first connection", got)
 	}
 	for i := range 3 {
@@ -197,7 +197,7 @@ func TestForbiddenInfo(t *testing.T) {
 		}
 		livetest.Eventually(t, soon, "a gap", func() bool {
 			k.markAt(uint64(2 + i))
-			return k.seen.gapsOf(GapRestart) == i+1
+			return k.seen.gapsOf(GapUnknown) == i+1
 		})
 	}
 	if len(k.seen.gaps) != 3 {

@@ -19,7 +19,7 @@ func TestAnOutageSaysHowLongItLasts(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		w := &witness{errors: map[string]int{}}
 		q := New(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}}, Options{
-			MaxPending: 10, Log: zap.New(core), Observer: w, RefreshObserver: w, RedisObserver: w, Gap: w.gap, Swept: w.sweptAll,
+			MaxPending: 10, Log: zap.New(core), Observer: w, RefreshObserver: w, RedisObserver: w, Gap: w.gap, Sweeping: func() {}, Swept: w.sweptAll,
 		})
 		s := q.cluster.all()[0]
 		defer s.rdb.Close()

@@ -170,7 +170,7 @@ func makeQueueAt(tb testing.TB, u *redis.UniversalOptions, change ...func(*Optio
 	core, logs := observer.New(zapcore.InfoLevel)
 	w := &witness{evicted: map[string]int64{}, widened: map[string]int{}, errors: map[string]int{},
 		refreshed: map[string]int{}, unread: map[string]int{}}
-	options := Options{MaxPending: 200_000, Timeout: 5 * time.Second, Gap: w.gap, Swept: w.sweptAll, Observer: w, RefreshObserver: w, RedisObserver: w, Log: zap.New(core)}
+	options := Options{MaxPending: 200_000, Timeout: 5 * time.Second, Gap: w.gap, Sweeping: func() {}, Swept: w.sweptAll, Observer: w, RefreshObserver: w, RedisObserver: w, Log: zap.New(core)}
 	for _, c := range change {
 		c(&options)
 	}

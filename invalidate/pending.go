@@ -19,6 +19,7 @@ type pending struct {
 	refreshing bool     // keys with a refresh are read anew rather than deleted
 	tags       *matcher // of the sets that are tags of the rules; nil: none
 	observer   Observer
+	sweeping   func()
 	swept      func()
 	started    time.Time // what the times of targets count from
 
@@ -33,7 +34,7 @@ type pending struct {
 }
 
 func newPending(o *Options) *pending {
-	return &pending{limit: o.MaxPending, refreshing: o.Read != nil, tags: tagMatcher(o.Tags), claims: map[claim]*lane{}, observer: o.Observer, swept: o.Swept, started: time.Now(),
+	return &pending{limit: o.MaxPending, refreshing: o.Read != nil, tags: tagMatcher(o.Tags), claims: map[claim]*lane{}, observer: o.Observer, sweeping: o.Sweeping, swept: o.Swept, started: time.Now(),
 		secondAfter: o.AgainAfter, routes: routes{lanes: []*lane{newLane("")}}}
 }
 
@@ -84,6 +85,7 @@ func (p *pending) sweepLocked() {
 		p.held.last().sweep = true
 		return
 	}
+	p.sweeping()
 	for _, l := range p.routes.lanes {
 		if w := &l.groups[patterns]; len(w.targets) > 0 {
 			w.sweep = true

@@ -74,7 +74,7 @@ func newModel(t *testing.T, seed uint64) *model {
   - {name: p, table: a, keys: ['p:{id}:*', 'q:{{{id}}}:*'], tags: ['tag:{id}']}
   - {name: f, table: a, fields: [{key: 'h:{id}', field: '{name}'}]}
 `)
-	o := Options{MaxPending: 5 + int(seed%4)*20, Observer: silent{}, Swept: func() {}}
+	o := Options{MaxPending: 5 + int(seed%4)*20, Observer: silent{}, Sweeping: func() {}, Swept: func() {}}
 	if seed%2 == 0 {
 		o.AgainAfter = time.Second
 	}

@@ -30,10 +30,11 @@ type Options struct {
 	// Tags are those of the rules, as wide as they get: whatever else such a set is, a key of a pattern or a member of
 	// another, it is not deleted before its members were read.
 	Tags []rules.Target
-	// Gap is called when Redis may have lost deletes; why is one of the Gap constants. Swept is called when a sweep has been
-	// done, and must not wait.
-	Gap   func(why string)
-	Swept func()
+	// Gap is called when Redis may have lost deletes; why is one of the Gap constants. Sweeping is called when a sweep begins
+	// to wait for Redis, and Swept when all that did have been done; both must not wait.
+	Gap      func(why string)
+	Sweeping func()
+	Swept    func()
 
 	Observer        Observer
 	RefreshObserver RefreshObserver
@@ -44,7 +45,8 @@ type Options struct {
 // The reasons for a gap.
 const (
 	GapRollback = "redis_rollback" // Redis' data is older than what was written to it, or gone
-	GapRestart  = "redis_restart"  // another Redis process answers, or one that cannot be told from another
+	GapRestart  = "redis_restart"  // another Redis process answers
+	GapUnknown  = "redis_unknown"  // a new connection, and it cannot be told whether another Redis process answers there
 )
 
 // Stats is a look at a queue.
@@ -89,6 +91,11 @@ func (q *Queue) Add(targets ...rules.Target) { q.pending.add(targets) }
 
 // Sweep has the targets of a sweep wait.
 func (q *Queue) Sweep(targets ...rules.Target) { q.pending.sweep(targets) }
+
+// SweepLater has the targets of a sweep wait after a while, or when the queue is drained. Until then they count as not applied.
+func (q *Queue) SweepLater(after time.Duration, targets ...rules.Target) {
+	q.pending.sweepLater(after, targets)
+}
 
 // Mark says that all changes up to a position have been added. The position is written once they are applied.
 func (q *Queue) Mark(m Mark) { q.pending.setMark(m) }

@@ -80,9 +80,17 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 		return errCluster
 	}
 	run := redisnode.InfoField(info, "run_id")
-	if before := s.health.meet(run); before != "" && (run == "" || run != before) {
-		s.q.opts.Log.Warn("another Redis process answers, or one that cannot be told from another, so deletes may be lost",
-			s.where(), zap.Bool("info_allowed", err == nil))
+	before := s.health.meet(run)
+	switch {
+	case before == "" || run != "" && run == before:
+	case run == "":
+		if s.health.news(GapUnknown) {
+			s.q.opts.Log.Warn("a new connection to Redis may be to another process than before, which cannot be told, so deletes may be lost",
+				s.where(), zap.Bool("info_allowed", err == nil))
+		}
+		s.q.opts.Gap(GapUnknown)
+	default:
+		s.q.opts.Log.Warn("another Redis process answers, so deletes may be lost", s.where())
 		s.q.opts.Gap(GapRestart)
 	}
 	return nil

@@ -1,6 +1,8 @@
 package sidecar
 
 import (
+	"time"
+
 	"go.uber.org/zap"
 
 	"pgevict/internal/config"
@@ -19,6 +21,7 @@ type pipeline struct {
 	renew   func() // has refreshes read on new connections
 	metrics *status.Metrics
 	log     *zap.Logger
+	doubts  allowances
 
 	// Room for one change, since they come by the million.
 	rows    []rules.Row
@@ -64,17 +67,35 @@ func (p *pipeline) Gap(reason string, tables ...pgnotify.Table) {
 	} else {
 		p.renew() // the listener may be on another server than before
 	}
+	wait, covered := time.Duration(0), false
+	if p.gap == config.GapSweep && canBeRaisedByOthers(reason) {
+		wait, covered = p.doubts.claim(reason, time.Now())
+	}
 	switch {
 	case p.gap == config.GapIgnore:
 		p.log.Info("changes may have been missed, and PGEVICT_GAP says to ignore it", fields...)
+		return
+	case covered:
+		p.metrics.SweepDeferred(reason)
+		return // by the sweep that waits
+	case wait > 0:
+		p.metrics.SweepDeferred(reason)
+		p.log.Warn("changes may have been missed, as was said again and again: sweeping every key of the rules later",
+			append(fields, zap.Duration("after", wait.Round(time.Second)))...)
+		p.queue.SweepLater(wait, p.rules.Sweep()...)
 		return
 	case len(tables) > 0:
 		p.log.Info("changes may have been missed: sweeping every key of the tables that it concerns", fields...)
 	default:
 		p.log.Info("changes may have been missed: sweeping every key of the rules", fields...)
 	}
-	p.metrics.SweepBegins()
 	p.queue.Sweep(p.rules.Sweep(concerned...)...)
+}
+
+// canBeRaisedByOthers reports whether somebody who may write to Redis, or a server that ends each idle connection, can have
+// such a gap found again and again. A process that names itself as another one is none of these.
+func canBeRaisedByOthers(reason string) bool {
+	return reason == invalidate.GapRollback || reason == invalidate.GapUnknown
 }
 
 // Swept is told when every sweep that was under way has been done.

@@ -28,7 +28,7 @@ func TestDebugLogsEachChange(t *testing.T) {
 	for _, level := range []zapcore.Level{zap.InfoLevel, zap.DebugLevel} {
 		core, logs := observer.New(level)
 		m := status.NewMetrics("test")
-		options := invalidate.Options{MaxPending: 1000, Swept: func() {}, Log: zap.NewNop()}
+		options := invalidate.Options{MaxPending: 1000, Sweeping: func() {}, Swept: func() {}, Log: zap.NewNop()}
 		m.Observe(&options)
 		p := &pipeline{
 			rules: set, gap: config.GapSweep, metrics: m, log: zap.New(core),

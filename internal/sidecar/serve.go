@@ -48,6 +48,7 @@ func Serve(ctx context.Context, p Process) error {
 		DryRun:     cfg.DryRun,
 		Tags:       set.Tags(),
 		Gap:        func(reason string) { pipe.Gap(reason) },
+		Sweeping:   m.SweepBegins,
 		Swept:      pipe.Swept,
 		Log:        log,
 	}

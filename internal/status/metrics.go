@@ -17,7 +17,7 @@ import (
 type Metrics struct {
 	registry *prometheus.Registry
 
-	changes, found, evicted, refreshed, unread, widened, gaps, unreadable, redisErrors *prometheus.CounterVec
+	changes, found, evicted, refreshed, unread, widened, gaps, deferred, unreadable, redisErrors *prometheus.CounterVec
 
 	sweeps, sweptKeys           prometheus.Counter
 	apply, roundTrip, sweepTime prometheus.Histogram
@@ -78,6 +78,8 @@ func NewMetrics(version string) *Metrics {
 		"Targets wider than their template: column (missing or uncertain), old (values before an update unknown), rows (which rows unknown), truncate, pending (too many waited).",
 		"rule", "reason")
 	m.gaps = counter("pgevict_gaps_total", "Times that changes or deletes may have been lost.", "reason")
+	m.deferred = counter("pgevict_sweeps_deferred_total",
+		"Gaps whose sweep comes later, since others of the same reason came right before.", "reason")
 	m.unreadable = counter("pgevict_unreadable_total", "Notifications that could not be read.", "source", "reason")
 	m.redisErrors = counter("pgevict_redis_errors_total", "Errors of Redis, and failures to reach it.", "kind")
 

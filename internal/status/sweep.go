@@ -12,7 +12,7 @@ type sweep struct {
 	keys  int64     // gone since, be it for the sweep or for a change that came meanwhile
 }
 
-// SweepBegins tells that a sweep is about to be handed to the queue.
+// SweepBegins tells that a sweep begins to wait for Redis.
 func (m *Metrics) SweepBegins() {
 	s := &m.sweep
 	s.mu.Lock()
@@ -36,6 +36,9 @@ func (m *Metrics) Swept() (took time.Duration, keys int64) {
 	m.sweptKeys.Add(float64(keys))
 	return took, keys
 }
+
+// SweepDeferred tells of a gap of which the sweep comes later, since others of the same reason came right before it.
+func (m *Metrics) SweepDeferred(reason string) { m.deferred.WithLabelValues(reason).Inc() }
 
 // gone counts keys, if there is a sweep.
 func (s *sweep) gone(keys int64) {

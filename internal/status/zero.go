@@ -12,6 +12,9 @@ func (m *Metrics) Begin(set *rules.Set) {
 	for _, why := range gapReasons() {
 		m.gaps.WithLabelValues(why)
 	}
+	for _, reason := range deferredReasons() {
+		m.deferred.WithLabelValues(reason)
+	}
 	for _, kind := range errorKinds() {
 		m.redisErrors.WithLabelValues(kind)
 	}
@@ -42,8 +45,11 @@ func (m *Metrics) Begin(set *rules.Set) {
 
 // A test holds these lists against the packages that the words come from.
 
+// deferredReasons are those of gaps that somebody may raise again and again.
+func deferredReasons() []string { return []string{invalidate.GapUnknown, invalidate.GapRollback} }
+
 func gapReasons() []string {
-	return []string{pgnotify.GapStart, pgnotify.GapConnection, pgnotify.GapCatalog, invalidate.GapRestart, invalidate.GapRollback}
+	return []string{pgnotify.GapStart, pgnotify.GapConnection, pgnotify.GapCatalog, invalidate.GapRestart, invalidate.GapUnknown, invalidate.GapRollback}
 }
 
 func errorKinds() []string {
