@@ -233,7 +233,9 @@ func (s *session) reread(ctx context.Context) error {
 		_, err := postgres.Query(ctx, s.conn, "SELECT set_config('statement_timeout', $1, false)", strconv.FormatInt(d.Milliseconds(), 10))
 		return err
 	}
-	return s.ask(2*limit, func() error {
+	// The server's own limit comes first, so that a slow reading is no silence; and a silence is told of within two heartbeats
+	// also if it begins just now.
+	return s.ask(max(limit+limit/4, s.listener.Heartbeat), func() error {
 		if err := within(limit); err != nil {
 			return fmt.Errorf("bound the reading of the catalog: %w", err)
 		}
