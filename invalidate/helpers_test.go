@@ -76,6 +76,7 @@ type witness struct {
 	refreshed map[string]int
 	unread    map[string]int
 	applied   int
+	waited    time.Duration // the longest of them
 	swept     int
 	canaries  int
 	connected bool
@@ -88,14 +89,16 @@ func (w *witness) with(do func()) {
 	do()
 }
 
-func (w *witness) Evicted(t rules.Target, n int64)     { w.with(func() { w.evicted[t.Rule()] += n }) }
-func (w *witness) Applied(rules.Target, time.Duration) { w.with(func() { w.applied++ }) }
-func (w *witness) Widened(t rules.Target, n int)       { w.with(func() { w.widened[t.Rule()] += n }) }
-func (w *witness) Failed(kind string)                  { w.with(func() { w.errors[kind]++ }) }
-func (w *witness) Connected(yes bool)                  { w.with(func() { w.connected = yes }) }
-func (w *witness) Canary(time.Duration)                { w.with(func() { w.canaries++ }) }
-func (w *witness) gap(why string)                      { w.with(func() { w.gaps = append(w.gaps, why) }) }
-func (w *witness) sweptAll()                           { w.with(func() { w.swept++ }) }
+func (w *witness) Evicted(t rules.Target, n int64) { w.with(func() { w.evicted[t.Rule()] += n }) }
+func (w *witness) Widened(t rules.Target, n int)   { w.with(func() { w.widened[t.Rule()] += n }) }
+func (w *witness) Failed(kind string)              { w.with(func() { w.errors[kind]++ }) }
+func (w *witness) Applied(_ rules.Target, waited time.Duration) {
+	w.with(func() { w.applied++; w.waited = max(w.waited, waited) })
+}
+func (w *witness) Connected(yes bool)   { w.with(func() { w.connected = yes }) }
+func (w *witness) Canary(time.Duration) { w.with(func() { w.canaries++ }) }
+func (w *witness) gap(why string)       { w.with(func() { w.gaps = append(w.gaps, why) }) }
+func (w *witness) sweptAll()            { w.with(func() { w.swept++ }) }
 func (w *witness) Refreshed(t rules.Target, err error) {
 	w.with(func() {
 		if err == nil {

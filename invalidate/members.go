@@ -219,11 +219,12 @@ func (p *pending) doneMembers(b batch, refused map[rules.Target]error) {
 	again := map[rules.Target]time.Duration{}
 	for _, c := range b.claims {
 		if len(refused) > 0 && refused[c.member()] != nil {
-			again[*c.tag] = 1
+			again[*c.tag] = max(time.Since(p.started), 1) // since when it has waited before is not known any more
 			delete(p.claims, c.claim)
 			continue
 		}
 		p.releaseLocked(c.claim)
+		p.applied++
 	}
 	b.lane.claiming -= len(b.claims)
 	b.lane.landed = time.Now()
@@ -244,14 +245,14 @@ func (p *pending) releaseLocked(c claim) {
 
 // giveUpClaimsLocked has the tags of members read again instead of the members remembered.
 func (p *pending) giveUpClaimsLocked(l *lane, claims []claimed, m Mark) {
-	again := map[rules.Target]bool{}
+	again, now := map[rules.Target]bool{}, max(time.Since(p.started), 1)
 	for _, c := range claims {
 		again[*c.tag] = true
 		delete(p.claims, c.claim)
 	}
 	l.claiming -= len(claims)
 	for t := range again {
-		p.routeLocked(t, 1, &m)
+		p.routeLocked(t, now, &m)
 	}
 }
 

@@ -31,6 +31,7 @@ type pending struct {
 	delayed     []*delayed      // what comes back into the lanes later
 	claims      map[claim]*lane // where the members wait or are in flight; nil: they are gone, and the claim is to be released
 	held        generations     // what came while nothing may be taken; nil: it may be
+	applied     int             // how many targets, and members of tags, have been
 }
 
 func newPending(o *Options) *pending {
@@ -212,7 +213,7 @@ func (p *pending) done(b batch, refused map[rules.Target]error, retry time.Durat
 		later[t] = b.targets[t]
 		delete(b.targets, t)
 	}
-	now := time.Since(p.started)
+	now, applied := time.Since(p.started), len(b.targets)
 	for t, added := range b.targets { // without the lock: it takes a while
 		if added == 0 {
 			delete(b.targets, t) // this was the second
@@ -223,6 +224,7 @@ func (p *pending) done(b batch, refused map[rules.Target]error, retry time.Durat
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.applied += applied
 	if p.secondAfter > 0 {
 		p.delayLocked(b.lane, b.group, b.targets, p.secondAfter, watermark{})
 	}
@@ -326,6 +328,13 @@ func (p *pending) everyLane(yield func(*lane) bool) {
 			}
 		}
 	}
+}
+
+// progress returns a number that grows with each target, and each member of a tag, that is applied.
+func (p *pending) progress() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.applied
 }
 
 // count returns how many targets wait or are in flight, and how many wait for their second delete.

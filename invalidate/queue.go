@@ -156,20 +156,21 @@ func (q *Queue) Drain(ctx context.Context) error {
 	}
 	defer each(func(s *shard) { _ = s.rdb.Close() })    // nothing is left to do on it
 	each(func(s *shard) { q.pending.takeMark(s.lane) }) // which is for the end
-	// What was found to be another server's, or to be a member of a tag, takes more than one turn; so does what Redis refuses,
-	// of which the second is the last.
-	for turn, left := 0, -1; ctx.Err() == nil && left != 0; turn++ {
+	// What was found to be another server's, or to be a member of a tag, takes more than one turn, and a large tag many; so does
+	// what Redis refuses, but a turn in which nothing else was applied is the last, unless it is the first.
+	for turn, before := 0, 0; ctx.Err() == nil; turn++ {
 		each(func(s *shard) {
 			for _, step := range s.steps() {
 				s.attempt(ctx, step)
 			}
 		})
 		q.pending.endSecondDeletes()
-		now, _ := q.pending.count()
-		if turn > 0 && now == left {
+		left, _ := q.pending.count()
+		now := q.pending.progress()
+		if left == 0 || turn > 0 && now == before {
 			break
 		}
-		left = now
+		before = now
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastPositionTime)
 	defer cancel()

@@ -29,8 +29,8 @@ const (
 // keeps its place. Redis deletes empty sets by itself.
 //
 // Who takes members out claims them in the same moment, by an entry for each in a set beside, and releases the entry when the
-// key is gone. If that never comes, whoever reads the tag next finds the claim. An entry is of one taker alone, so that nobody
-// releases what another has taken and not deleted yet.
+// key is gone. If that never comes, whoever reads the tag next finds the claim. An entry is of one take alone, so that nobody
+// releases what has been taken and not deleted yet: by another, or by the same once more, after a reader filled the key again.
 //
 // KEYS: the set, the one beside. ARGV: how many members, a token for their entries. The first SREM removes nothing: a Redis that
 // is full lets a script add to a set only behind a write that it takes at any time. Members leave the set behind their claims,
@@ -62,7 +62,7 @@ type tagReading struct {
 	set     rules.Target // itself
 	deletes bool         // if it is no set it is to be deleted, being a key of the rules as well
 	beside  string
-	token   string
+	token   string // of the entries of the latest take
 	cursor  uint64 // in the set beside, or in the set where nothing may be taken out
 	steps   int
 
@@ -77,7 +77,7 @@ type tagReading struct {
 }
 
 func (s *shard) newReading(t, set rules.Target) *tagReading {
-	return &tagReading{target: t, set: set, beside: s.cluster.companionKey(movedPrefix, set.Key), token: rand.Text()[:tokenLength]}
+	return &tagReading{target: t, set: set, beside: s.cluster.companionKey(movedPrefix, set.Key)}
 }
 
 // read reports whether the reading has come to its end.
@@ -166,6 +166,7 @@ func (s *shard) readStep(ctx context.Context, sets []*tagReading) error {
 			r.scan = pipe.SScan(ctx, r.set.Key, r.cursor, "", membersPerStep)
 		}
 		if !r.taken && !s.q.opts.DryRun && r.steps < stepsPerTurn {
+			r.token = rand.Text()[:tokenLength]
 			r.take = pipe.Eval(ctx, takeMembers, []string{r.set.Key, r.beside}, membersPerStep, r.token)
 			r.steps++
 		}
@@ -194,9 +195,7 @@ func (s *shard) handOver(b batch, r *tagReading) {
 			}
 		default:
 			for _, entry := range entries {
-				if !strings.HasPrefix(entry, r.token+":") { // or it was handed over when it was taken
-					claims = append(claims, claim{r.beside, entry})
-				}
+				claims = append(claims, claim{r.beside, entry})
 			}
 		}
 		r.cursor = cursor

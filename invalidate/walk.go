@@ -172,6 +172,9 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 	}
 	for _, r := range sets {
 		w.matched++
+		if r.noSet && r.deletes {
+			w.add(stale, r.target, r.set.Key)
+		}
 		switch {
 		case r.err != nil:
 			w.refused[r.target] = r.err // it holds up no other pattern
@@ -179,8 +182,6 @@ func (w *walk) step(ctx context.Context, keys []string) error {
 			w.s.q.pending.setAside(w.batch, r.target, r.set, walkAgainAfter)
 		case !r.read():
 			w.s.q.pending.setAside(w.batch, r.target, r.set, 0)
-		case r.noSet && r.deletes:
-			w.add(stale, r.target, r.set.Key)
 		}
 	}
 	return w.delete(ctx, stale)
