@@ -106,3 +106,34 @@ func TestKeyBesideClaimsWithoutRoom(t *testing.T) {
 		t.Error("and nobody reads the claims")
 	}
 }
+
+// Redis goes back to when a member had been taken and was not deleted yet: that it has been since is not known of it any more.
+func TestClaimInARedisThatWentBack(t *testing.T) {
+	t.Parallel()
+	r := livetest.NewRedis(t)
+	set := parseRules(t, tagRules)
+	k := makeQueue(t, r.URL(), timeout(time.Second))
+	k.tagged("tag:1", "view:1")
+	k.Add(of(set, "t", image{"id": "1"})...)
+	for _, step := range []func() error{
+		func() error { return k.only.dropTags(t.Context()) },
+		func() error { k.save(); return nil },
+		func() error { return k.only.deleteMembers(t.Context()) },
+		r.Kill,
+		func() error { return r.Start() },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !k.exists("view:1") {
+		t.Fatal("it did not go back")
+	}
+	k.run()
+	livetest.Eventually(t, soon, "a gap", func() bool { return k.seen.gapsOf(GapRestart) > 0 })
+	k.Sweep(set.Sweep()...)
+	k.idle()
+	if left := k.keys(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -191,6 +191,6 @@ func (c *cluster) apply(t redisnode.Topology) {
 	c.q.opts.Log.Info("found the masters of the Cluster", zap.Strings("masters", slices.Sorted(maps.Keys(t.Masters))))
 	if !first {
 		c.q.opts.Log.Warn("a server has become a master, and may not have heard of all deletes")
-		c.q.opts.Gap(GapRestart)
+		c.q.gap(GapRestart)
 	}
 }

@@ -29,7 +29,8 @@
 // beside, in one step in Redis. The entry is released when the key is gone. So nothing about members need be remembered here:
 // those that are too many, that Redis refused, or whose server is a master no more are given up, and their tag is read again,
 // with the mark that they held back. A claim that is found while its member waits already is not taken twice, but the member
-// then holds back the earlier mark of the two.
+// then holds back the earlier mark of the two. Where a server may have gone back in time, members that are known to be gone may
+// be there again, as their claims are, so that is known no more: the claims stay, for the sweep to find.
 //
 // Whatever else has the name of a tag's set is read as one before it is deleted.
 //

@@ -133,6 +133,7 @@ type batch struct {
 	group   group
 	targets map[rules.Target]time.Duration
 	claims  []claimed         // of members, instead of targets
+	doubts  int               // how often a server may have gone back in time before
 	slots   redisnode.SlotSet // those that the server has
 
 	patternsAt int // as that of the lane, and so is this

@@ -101,10 +101,17 @@ func (s *shard) deleteEach(ctx context.Context, denied map[rules.Target]error) m
 
 // releaseClaims releases claims on members that are gone.
 func (s *shard) releaseClaims(ctx context.Context) error {
-	gone := s.q.pending.takeReleases(s.lane)
-	if len(gone) == 0 {
+	if !s.q.pending.anyReleases(s.lane) {
 		return nil
 	}
+	// A server that has gone back in time may have the members again, and is known to have by a new connection: so there is one
+	// before it is asked which are to be released, and no other after that.
+	conn := s.rdb.Conn()
+	defer func() { _ = conn.Close() }() // it goes back to the others
+	if err := conn.Ping(ctx).Err(); err != nil && !redisnode.IsReply(err) {
+		return err
+	}
+	gone, doubts := s.q.pending.takeReleases(s.lane)
 	entries := map[string][]any{}
 	for _, c := range gone {
 		entries[c.beside] = append(entries[c.beside], c.entry)
@@ -117,7 +124,7 @@ func (s *shard) releaseClaims(ctx context.Context) error {
 			all = all[n:]
 		}
 	}
-	pipe(ctx, s.rdb, ops, false)
+	pipe(ctx, conn, ops, false)
 	var moved []op
 	for _, o := range ops {
 		switch err := o.cmd.Err(); {
@@ -125,14 +132,14 @@ func (s *shard) releaseClaims(ctx context.Context) error {
 		case redisnode.Redirected(err):
 			moved = append(moved, o)
 		case !redisnode.IsReply(err):
-			s.q.pending.endReleases(s.lane, nil, gone)
+			s.q.pending.endReleases(s.lane, nil, gone, doubts)
 			return err
 		default: // whoever reads the tag next deletes the member once more
 			s.failed(err)
 		}
 	}
 	s.cluster.do(ctx, moved) // a claim that is not released now costs one more delete, and nothing else
-	s.q.pending.endReleases(s.lane, gone, nil)
+	s.q.pending.endReleases(s.lane, gone, nil, doubts)
 	return nil
 }
 
@@ -211,14 +218,14 @@ func (p *pending) awaitRoom(ctx context.Context) {
 	}
 }
 
-// doneMembers takes note that the members of a batch are gone, but for those that were refused: their tags are read again
-// after a while, and then wherever the members are.
+// doneMembers takes note that the members of a batch are gone, but for those that were refused, and all if a server may have
+// gone back in time meanwhile: their tags are read again after a while, and then wherever the members are.
 func (p *pending) doneMembers(b batch, refused map[rules.Target]error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	again := map[rules.Target]time.Duration{}
 	for _, c := range b.claims {
-		if len(refused) > 0 && refused[c.member()] != nil {
+		if b.doubts != p.doubts || len(refused) > 0 && refused[c.member()] != nil {
 			again[*c.tag] = max(time.Since(p.started), 1) // since when it has waited before is not known any more
 			delete(p.claims, c.claim)
 			continue
@@ -256,26 +263,49 @@ func (p *pending) giveUpClaimsLocked(l *lane, claims []claimed, m Mark) {
 	}
 }
 
-// takeReleases takes the claims that are to be released by the server of a lane.
-func (p *pending) takeReleases(l *lane) []claim {
+// anyReleases reports whether claims are to be released by the server of a lane.
+func (p *pending) anyReleases(l *lane) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := l.releases
+	return len(l.releases) > 0
+}
+
+// takeReleases takes the claims that are to be released by the server of a lane, and returns how often a server may have gone
+// back in time before.
+func (p *pending) takeReleases(l *lane) (all []claim, doubts int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all = l.releases
 	l.releases, l.releasing = nil, len(all)
-	return all
+	return all, p.doubts
 }
 
 // endReleases takes note of what became of them.
-func (p *pending) endReleases(l *lane, released, back []claim) {
+func (p *pending) endReleases(l *lane, released, back []claim, doubts int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.releasing = 0
+	if doubts != p.doubts { // they have been forgotten
+		return
+	}
 	for _, c := range released {
 		delete(p.claims, c)
 	}
 	for _, c := range back {
 		p.releaseLocked(c)
 	}
+}
+
+// doubt says that a server may have gone back in time, to when members that are gone were there: the claims on those are not
+// released, so that they are found by whoever reads the tags.
+func (p *pending) doubt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubts++
+	for _, l := range p.routes.lanes {
+		l.releases = nil
+	}
+	maps.DeleteFunc(p.claims, func(_ claim, at *lane) bool { return at == nil })
 }
 
 // setAside has a set be read again, at once or after a while, for a batch of which that is then no part any more.

@@ -143,7 +143,7 @@ func (c *cluster) byShard(ops []op) map[*shard][]op {
 
 // pipe sends commands to one server, in pipelines of bounded size; asking says that it was named for keys that are about
 // to be its own.
-func pipe(ctx context.Context, rdb *redis.Client, ops []op, asking bool) {
+func pipe(ctx context.Context, rdb interface{ Pipeline() redis.Pipeliner }, ops []op, asking bool) {
 	for len(ops) > 0 {
 		part := ops[:min(len(ops), opsPerPipeline)]
 		ops = ops[len(part):]

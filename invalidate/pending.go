@@ -32,6 +32,7 @@ type pending struct {
 	claims      map[claim]*lane // where the members wait or are in flight; nil: they are gone, and the claim is to be released
 	held        generations     // what came while nothing may be taken; nil: it may be
 	applied     int             // how many targets, and members of tags, have been
+	doubts      int             // how often a server may have gone back in time
 }
 
 func newPending(o *Options) *pending {
@@ -162,7 +163,7 @@ func (p *pending) take(l *lane, g group) batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := &l.groups[g]
-	b := batch{lane: l, group: g, targets: w.targets, slots: l.slots, patternsAt: l.patternsAt}
+	b := batch{lane: l, group: g, targets: w.targets, slots: l.slots, patternsAt: l.patternsAt, doubts: p.doubts}
 	switch g {
 	case patterns:
 		b.covering, l.covering = l.covering, nil

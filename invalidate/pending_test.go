@@ -121,6 +121,8 @@ func (m *model) step() {
 	case n < 99:
 		m.p.release()
 		clear(m.heard)
+	case n < 100:
+		m.p.doubt()
 	}
 }
 
@@ -229,7 +231,7 @@ func (m *model) apply(f flight) {
 			gone[c.claim] = refused[c.member()] == nil
 		}
 		for _, c := range f.claims { // one that was refused is so for all that named it
-			gone[c.claim] = refused[c.member()] == nil
+			gone[c.claim] = refused[c.member()] == nil && f.doubts == m.p.doubts
 		}
 		m.duties = slices.DeleteFunc(m.duties, func(d duty) bool { return gone[d.claim] })
 		m.p.doneMembers(f.batch, refused)
@@ -261,9 +263,9 @@ func (m *model) readClaims(f flight, refused map[rules.Target]error) {
 
 // release has Redis release the claims on members that are gone, or not answer.
 func (m *model) release(l *lane) {
-	all := m.p.takeReleases(l)
+	all, doubts := m.p.takeReleases(l)
 	n := m.rng.IntN(len(all) + 1)
-	m.p.endReleases(l, all[:n], all[n:])
+	m.p.endReleases(l, all[:n], all[n:], doubts)
 }
 
 func (m *model) fulfil(f flight, refused map[rules.Target]error) {

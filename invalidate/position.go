@@ -204,7 +204,7 @@ func (s *shard) wentBack(lacking place, found string) {
 		s.q.opts.Log.Warn("Redis went back in time or lost its data, or somebody wrote to pgevict's position, so deletes may be undone",
 			s.where(), zap.String("key", lacking.key), zap.Uint64("written", lacking.acked), zap.String("found", found[:min(len(found), 100)]))
 	}
-	s.q.opts.Gap(GapRollback)
+	s.q.gap(GapRollback)
 }
 
 // inheritPosition has a new master go on with the position of one that is gone, if it has the slot: what it answers tells

@@ -188,6 +188,12 @@ func (q *Queue) Drain(ctx context.Context) error {
 	return nil
 }
 
+// gap says that Redis may have lost deletes.
+func (q *Queue) gap(why string) {
+	q.pending.doubt()
+	q.opts.Gap(why)
+}
+
 // reached takes note of the mark below which everything has been applied.
 func (q *Queue) reached(m Mark) {
 	q.mu.Lock()

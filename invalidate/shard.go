@@ -88,10 +88,10 @@ func (s *shard) onConnect(ctx context.Context, conn *redis.Conn) error {
 			s.q.opts.Log.Warn("a new connection to Redis may be to another process than before, which cannot be told, so deletes may be lost",
 				s.where(), zap.Bool("info_allowed", err == nil))
 		}
-		s.q.opts.Gap(GapUnknown)
+		s.q.gap(GapUnknown)
 	default:
 		s.q.opts.Log.Warn("another Redis process answers, so deletes may be lost", s.where())
-		s.q.opts.Gap(GapRestart)
+		s.q.gap(GapRestart)
 	}
 	return nil
 }
