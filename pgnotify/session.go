@@ -108,14 +108,10 @@ func (s *session) listen(ctx context.Context) error {
 			return err
 		}
 		for next := time.Now().Add(s.listener.Heartbeat); time.Now().Before(next); {
-			due := s.messages.due() // earlier, once a name is heard that nobody knows: notification wakes for it
-			if due.After(next) {
-				due = next
-			}
-			if err := s.receive(ctx, due, nil); err != nil {
+			if err := s.receive(ctx, s.due(next), nil); err != nil {
 				return err
 			}
-			if time.Now().Before(s.messages.due()) {
+			if at := s.due(next); at.Equal(next) || time.Now().Before(at) {
 				continue
 			}
 			if err := s.reread(ctx); err != nil {
@@ -123,6 +119,19 @@ func (s *session) listen(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// due returns when the catalog is to be read, or next if that is not before. It is earlier once a name is heard that nobody
+// knows, or once the canary is back: notification wakes for it. As long as that is under way nothing else is asked for, since
+// an answer would look like a sign that the session hears.
+func (s *session) due(next time.Time) time.Time {
+	if len(s.sent) > 0 && !s.messages.waiting.any() {
+		return next
+	}
+	if at := s.messages.due(); at.Before(next) {
+		return at
+	}
+	return next
 }
 
 // connect opens a connection; the one that listens hands each notification over as it is read, so that none piles up
@@ -312,11 +321,11 @@ func (s *session) notification(channel, payload string) {
 	if s.until.IsZero() { // the driver waits for an answer, and must not be woken
 		return
 	}
-	// If waking fails, so does reading. Only names that wait make the catalog due earlier, so others cost no look at the clock.
+	// If waking fails, so does reading. Others than these make the catalog due no earlier, and so cost no look at the clock.
 	if s.stop != nil && s.stop() {
 		_ = s.wake(past)
-	} else if s.messages.waiting.any() {
-		if due := s.messages.due(); due.Before(s.until) {
+	} else if channel == s.canary || s.messages.waiting.any() {
+		if due := s.due(s.until); due.Before(s.until) {
 			_ = s.wake(due)
 		}
 	}
